@@ -1,0 +1,186 @@
+"""The `onebit` command."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from pyro_onebit.data import InputError
+from pyro_onebit.inference_data import write_inference_data
+from pyro_onebit.plots import save_study_figures
+from pyro_onebit.runs import load_run, save_run
+from pyro_onebit.study import format_table, grid, run_name, run_study
+from pyro_onebit.training import Config, Preset, TrainingError, build, fit
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class StudyCommand:
+    """Train a grid of runs; write results.csv, runs/ and figures/, and print the table.
+
+    Arguments:
+        ndims: Dimensions of x.
+        layers: Latent layers.
+        seeds: Seeds.
+        prob: Probability of codeword 1.
+        preset: How to train: the default recipe, or the original's.
+        steps: Steps, if not the recipe's.
+        jobs: Processes, one thread each.
+        out: Directory to write to.
+        quiet: Show no progress bar.
+        json: Print one JSON object instead of the table.
+    """
+
+    ndims: tuple[int, ...] = (1, 5, 10, 100, 1000)
+    layers: tuple[int, ...] = (1, 2)
+    seeds: tuple[int, ...] = (0,)
+    prob: float = 0.5
+    preset: Preset = "default"
+    steps: int | None = None
+    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    out: Path = Path("results")
+    quiet: bool = False
+    json: bool = False
+
+    def run(self) -> int:
+        """Train, write and print; 1 if a run failed."""
+        configs = list(grid(self.ndims, self.layers, self.seeds, prob=self.prob, preset=self.preset, steps=self.steps))
+        study = run_study(configs, self.out, self.jobs, quiet=self.quiet)
+        finished = [load_run(self.out / "runs" / run_name(c)) for c in configs if run_name(c) not in study.failures]
+        figures = save_study_figures(study.rows, finished, self.out / "figures")
+        if self.json:
+            paths = [str(path) for path in figures]
+            _print_json({"rows": study.rows, "failures": study.failures, "out": str(self.out), "figures": paths})
+        else:
+            print(format_table(study.rows))
+            print(f"written to {self.out}: results.csv, runs/, figures/ ({', '.join(path.name for path in figures)})")
+        for name, reason in study.failures.items():
+            print(f"error: {name} failed: {reason}", file=sys.stderr)
+        return 1 if study.failures else 0
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train one run and write it: config.json, checkpoint.pt, history.csv, metrics.json, posterior.nc.
+
+    Arguments:
+        out: Directory to write to.
+        config: What to train.
+        quiet: Show no progress bar.
+        json: Print one JSON object.
+    """
+
+    out: Path
+    config: tyro.conf.OmitArgPrefixes[Config]
+    quiet: bool = False
+    json: bool = False
+
+    def run(self) -> int:
+        """Train, write and print; 1 if training met a value that is not finite."""
+        model, guide, data = build(self.config)
+        _check_writable(self.out)
+        try:
+            run = fit(model, guide, data, self.config, quiet=self.quiet)
+        except TrainingError as error:
+            save_run(error.run, self.out)
+            print(f"error: {error}, in {self.out}", file=sys.stderr)
+            return 1
+        save_run(run, self.out)
+        write_inference_data(run, self.out / "posterior.nc")
+        _print_figures(run.metrics, as_json=self.json)
+        return 0
+
+
+@dataclass(frozen=True)
+class EvaluateCommand:
+    """Compute the exact figures of a run anew from its parameters.
+
+    Arguments:
+        run_directory: A run's directory.
+        json: Print one JSON object.
+    """
+
+    run_directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="DIR")]
+    json: bool = False
+
+    def run(self) -> int:
+        """Load, evaluate and print."""
+        run = load_run(self.run_directory)
+        errors = run.judge().errors
+        _print_figures(run.metrics, errors, as_json=self.json)
+        return 0
+
+
+def _check_writable(directory: Path) -> None:
+    """Found out before the training, not after it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {directory}: {error.strerror}; choose another directory with --out") from None
+    if not os.access(directory, os.W_OK):
+        raise InputError(f"cannot write {directory}: permission denied; choose another directory with --out")
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, allow_nan=False))
+
+
+def _print_figures(metrics: dict[str, Any], errors: dict[str, float] | None = None, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(metrics if errors is None else {**metrics, "errors": errors})
+        return
+    for name, value in metrics.items():
+        shown = f"{value:.8f}" if isinstance(value, float) else value
+        print(f"{name:<18} {shown}" + (f"  ± {errors[name]:.0e}" if errors and name in errors else ""))
+
+
+Command = (
+    Annotated[StudyCommand, tyro.conf.subcommand("study")]
+    | Annotated[TrainCommand, tyro.conf.subcommand("train")]
+    | Annotated[EvaluateCommand, tyro.conf.subcommand("evaluate")]
+)
+
+
+def _parse(arguments: Sequence[str] | None) -> Any:
+    """The command, with tyro's boxed complaint folded into one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                Command,
+                prog="onebit",
+                description=__doc__,
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        inside = [line.strip("│ ") for line in complaint.getvalue().splitlines() if line.startswith("│")]
+        rule = next((i for i, line in enumerate(inside) if set(line) == {"─"}), len(inside))
+        # Where a whole dataclass is refused, tyro names it by a path of its own making.
+        raise InputError(re.sub(r"^Error parsing __\S+: ", "", " ".join(inside[:rule]))) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0, 1 if a training failed, 2 for what the user got wrong."""
+    try:
+        return int(_parse(arguments).run())
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Quadrature on panels that are split until they resolve what is integrated over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Grid", "refine"]
+
+_ORDER = 12
+_X, _W = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(_ORDER))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Composite Gauss-Legendre quadrature, twelve nodes a panel.
+
+    Arguments:
+        edges: The panels' edges, ascending, shape ``(panels + 1,)``, float64.
+    """
+
+    edges: Tensor
+
+    @cached_property
+    def nodes(self) -> Tensor:
+        """The nodes, ascending, shape ``(panels * 12,)``."""
+        return _nodes(self.edges[:-1], self.edges[1:]).flatten()
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """The nodes' weights, shape ``(panels * 12,)``."""
+        return (0.5 * torch.diff(self.edges)[:, None] * _W).flatten()
+
+    @property
+    def midpoints(self) -> Tensor:
+        """The panels' midpoints, shape ``(panels,)``."""
+        return 0.5 * (self.edges[:-1] + self.edges[1:])
+
+    @property
+    def widths(self) -> Tensor:
+        """The panels' widths, shape ``(panels,)``."""
+        return torch.diff(self.edges)
+
+    def halved(self) -> Grid:
+        """The same range with every panel cut in two."""
+        return Grid(torch.cat([self.edges, self.midpoints]).sort().values)
+
+
+def _nodes(left: Tensor, right: Tensor) -> Tensor:
+    return 0.5 * (left + right)[:, None] + 0.5 * (right - left)[:, None] * _X
+
+
+def _integrals(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
+    """Each panel's integral of each function, shape ``(panels, functions)``."""
+    values = f(_nodes(left, right).flatten())
+    if not torch.isfinite(values).all():
+        raise ArithmeticError("an integrand is not finite: the parameters of this model or guide cannot be evaluated")
+    half = 0.5 * (right - left)[:, None]
+    return half * torch.einsum("k,pkm->pm", _W, values.reshape(len(left), _ORDER, -1))
+
+
+def refine(f: Callable[[Tensor], Tensor], edges: Tensor, tolerance: float = 1e-9, depth: int = 48) -> Grid:
+    """Split panels until halving one no longer changes any function's integral over it.
+
+    Arguments:
+        f: Takes nodes ``(N,)`` to the values of all functions, ``(N, functions)``.
+        edges: Where to start, ascending.
+        tolerance: The change, absolute, that a panel may still show.
+        depth: How often a panel may be halved (a jump is enclosed, not resolved).
+
+    Raises:
+        ArithmeticError: If a value is not finite.
+    """
+    left, right = edges[:-1], edges[1:]
+    coarse = _integrals(f, left, right)
+    settled = [edges[-1:]]
+    for _ in range(depth):
+        middle = 0.5 * (left + right)
+        halves_left = torch.stack([left, middle], 1)
+        halves_right = torch.stack([middle, right], 1)
+        fine = _integrals(f, halves_left.flatten(), halves_right.flatten()).reshape(len(left), 2, -1)
+        open_ = (fine.sum(1) - coarse).abs().amax(1) > tolerance
+        settled.append(left[~open_])
+        left, right = halves_left[open_].flatten(), halves_right[open_].flatten()
+        coarse = fine[open_].flatten(0, 1)
+        if not len(left):
+            break
+    return Grid(torch.cat([*settled, left]).sort().values)

@@ -1,0 +1,196 @@
+"""A run on disk: config, parameters, history and metrics, each written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyro_onebit.data import InputError
+from pyro_onebit.training import Config, Run, build
+
+__all__ = ["COLUMNS", "load_run", "read_table", "save_run", "write_table", "write_whole"]
+
+#: Raised when what a run directory holds, or means, changes.
+FORMAT = 1
+#: The columns of ``results.csv``.
+COLUMNS = (
+    *("ndims", "prob", "layers", "guide", "objective", "seed"),
+    *("loss", "recon", "recon_per_dim", "kl1", "kl2", "entropy", "log_evidence"),
+    *("kl_posterior", "mutual_information", "kl_aggregate", "optimum", "steps", "seconds"),
+)
+#: No config, metrics or history of ours comes near; a file above is not read into memory.
+_MAX_TEXT_BYTES = 64 * 2**20
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, finds all of it or what was there before.
+
+    Raises:
+        InputError: If the directory cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose a directory that can be written") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp makes files that only their owner reads
+        os.replace(temporary, path)  # noqa: PTH105
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}; what was there before is kept") from None
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; floats keep every digit."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Read a CSV file's rows, numbers as numbers.
+
+    Raises:
+        InputError: If there is no such file, or it is no table.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(_read(path).decode()), strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is damaged ({error})") from None
+    if any(None in row or None in row.values() for row in rows):
+        raise InputError(f"{path} is damaged (a row has more or fewer values than the header)")
+    return [{name: _number(value) for name, value in row.items()} for row in rows]
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def save_run(run: Run, path: Path) -> None:
+    """Write ``config.json``, ``checkpoint.pt``, ``history.csv`` and, if judged, ``metrics.json``.
+
+    Raises:
+        InputError: If the directory cannot be written.
+    """
+    described = {
+        "format": FORMAT,
+        "version": version("pyro-onebit"),
+        **asdict(run.config),
+        "recipe": asdict(run.config.recipe),
+    }
+    write_whole(path / "config.json", _json(described))
+    parameters = io.BytesIO()
+    torch.save({"model": run.model.state_dict(), "guide": run.guide.state_dict()}, parameters)
+    write_whole(path / "checkpoint.pt", parameters.getvalue())
+    rows = [dict(zip(run.history, values, strict=True)) for values in zip(*run.history.values(), strict=True)]
+    write_table(path / "history.csv", list(run.history), rows)
+    if run.metrics:
+        write_whole(path / "metrics.json", _json(run.metrics))
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run that `save_run` wrote.
+
+    Raises:
+        InputError: If the directory holds no run, a damaged one, or one of another version.
+    """
+    path = Path(path)
+    config = _read_config(path / "config.json")
+    model, guide, data = build(config)
+    _load_parameters(path / "checkpoint.pt", model, guide)
+    metrics_path = path / "metrics.json"
+    metrics = _read_json(metrics_path) if metrics_path.exists() else {}
+    rows = read_table(path / "history.csv")
+    history = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    return Run(model, guide, data, config, history, float(metrics.get("seconds", 0.0)), metrics)
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MAX_TEXT_BYTES:
+            raise InputError(f"{path} has {path.stat().st_size} bytes; no such file of a run is that large")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path}: {error.strerror}; a run's directory is one that `onebit train` wrote"
+        ) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: it is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged: it holds a {type(content).__name__}, not an object")
+    return content
+
+
+def _read_config(path: Path) -> Config:
+    content = _read_json(path)
+    if content.get("format") != FORMAT:
+        raise InputError(
+            f"{path} has format {content.get('format')!r}, written by version {content.get('version')!r}; "
+            f"version {version('pyro-onebit')} reads format {FORMAT}"
+        )
+    names = [f.name for f in fields(Config)]
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise InputError(f"{path} is damaged: it lacks {', '.join(missing)}")
+    try:
+        config = Config(**{name: content[name] for name in names})
+    except TypeError as error:
+        raise InputError(f"{path} is damaged: a value has the wrong type ({error})") from None
+    if content.get("recipe") != asdict(config.recipe):
+        raise InputError(
+            f"{path} was trained by version {content.get('version')!r} with another {config.preset!r} recipe; "
+            f"evaluate it with that version, or train it again"
+        )
+    return config
+
+
+def _load_parameters(path: Path, model: nn.Module, guide: nn.Module) -> None:
+    expected = sum(p.numel() * p.element_size() for module in (model, guide) for p in module.state_dict().values())
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    # The archive's own overhead is a few hundred bytes a tensor.
+    if size > 2 * expected + 2**20:
+        raise InputError(f"{path} is damaged: {size} bytes, where the parameters take {expected}")
+    try:
+        states = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(states["model"])
+        guide.load_state_dict(states["guide"])
+    except Exception as error:  # torch.load raises whatever the damage leads it to
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{path} is damaged, or not of this run: {reason[0][:120]}") from None
+    if not all(torch.isfinite(p).all() for module in (model, guide) for p in module.state_dict().values()):
+        raise InputError(f"{path} is damaged: a parameter is not finite")

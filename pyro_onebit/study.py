@@ -1,0 +1,129 @@
+"""A study: a grid of runs, spread over processes, and the table they fill."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from pyro_onebit.data import InputError
+from pyro_onebit.runs import COLUMNS, save_run, write_table
+from pyro_onebit.training import Config, TrainingError, build, fit
+
+__all__ = ["ORIGINAL", "Study", "format_table", "run_name", "run_study"]
+
+#: The original experiment's published results: (layers, ndims) to (loss, recon per dimension), nats,
+#: Monte Carlo estimates over 10,000 samples of one trained model each (github.com/RuiShu/one-bit-vae).
+ORIGINAL = {
+    (1, 1): (0.693146, 0.692536),
+    (1, 5): (1.066330, 0.0278800),
+    (1, 10): (1.140738, 0.00956119),
+    (1, 100): (1.426243, 0.00147573),
+    (1, 1000): (1.485946, 4.28207e-05),
+    (2, 1): (0.693192, 0.693038),
+    (2, 5): (0.721471, 0.00195538),
+    (2, 10): (0.723806, 9.19815e-05),
+    (2, 100): (0.722139, 2.29151e-05),
+    (2, 1000): (0.750554, 2.22730e-06),
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What became of a grid of runs.
+
+    Arguments:
+        rows: One row of ``results.csv`` a run that succeeded, in the grid's order.
+        failures: Name and reason of each run that did not.
+    """
+
+    rows: list[dict[str, Any]]
+    failures: dict[str, str]
+
+
+def run_name(config: Config) -> str:
+    """The directory of a run within a study: says what the run is, and sorts as a reader would."""
+    prob = "" if config.prob == 0.5 else f"-prob{config.prob:g}"
+    return f"layers{config.layers}-ndims{config.ndims:06d}{prob}-{config.guide}-{config.objective}-seed{config.seed}"
+
+
+def run_study(configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = True) -> Study:
+    """Train every configuration, write each run under ``out/runs`` and the table ``out/results.csv``.
+
+    Arguments:
+        configs: The grid.
+        out: The study's directory.
+        jobs: Processes, each with one thread; a run's result does not depend on it.
+        quiet: Show no progress bar.
+
+    Raises:
+        InputError: If `jobs` is below 1 or `out` cannot be written.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs is {jobs}; it must be at least 1")
+    configs = list(configs)
+    write_table(out / "results.csv", COLUMNS, [])  # an unwritable directory is found out before the training
+    # The longest runs first, so that no core is left with one of them at the end.
+    order = sorted(range(len(configs)), key=lambda i: (-configs[i].layers, -configs[i].ndims, i))
+    work = Parallel(n_jobs=min(jobs, max(1, len(configs))), return_as="generator_unordered")(
+        delayed(_train_one)(i, configs[i], out / "runs" / run_name(configs[i])) for i in order
+    )
+    results: dict[int, dict[str, Any] | str] = dict(
+        tqdm(work, total=len(configs), disable=True if quiet else None, unit="run")
+    )
+    rows = [result for _, result in sorted(results.items()) if isinstance(result, dict)]
+    failures = {run_name(configs[i]): result for i, result in sorted(results.items()) if isinstance(result, str)}
+    write_table(out / "results.csv", COLUMNS, rows)
+    return Study(rows, failures)
+
+
+def _train_one(index: int, config: Config, path: Path) -> tuple[int, dict[str, Any] | str]:
+    """One run in a worker: its row, or why it failed."""
+    try:
+        run = fit(*build(config), config)
+    except TrainingError as error:
+        save_run(error.run, path)
+        return index, str(error)
+    save_run(run, path)
+    return index, run.metrics
+
+
+def grid(ndims: Sequence[int], layers: Sequence[int], seeds: Sequence[int], **common: Any) -> Iterator[Config]:
+    """The configurations of a study, every combination once.
+
+    Raises:
+        InputError: If a value is out of range.
+    """
+    for n_layers, n, seed in itertools.product(_distinct(layers), _distinct(ndims), _distinct(seeds)):
+        yield Config(ndims=n, layers=n_layers, seed=seed, **common)
+
+
+def _distinct(values: Sequence[int]) -> list[int]:
+    return list(dict.fromkeys(values))
+
+
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as text: each run beside its limit and, where there is one, the original's result."""
+    header = (
+        f"{'layers':>6} {'ndims':>6} {'seed':>4} │ {'loss':>8} {'limit':>8} {'above':>8} {'original':>8} │ "
+        f"{'recon/dim':>9} {'original':>9} │ {'kl1':>8} {'kl2':>7} {'KL post.':>8} {'I(x;z)':>7} {'seconds':>7}"
+    )
+    lines = [header, "─" * len(header)]
+    for row in rows:
+        original = ORIGINAL.get((row["layers"], row["ndims"])) if row["prob"] == 0.5 else None
+        loss, recon = (f"{original[0]:8.5f}", f"{original[1]:9.2e}") if original else (" " * 8, " " * 9)
+        lines.append(
+            f"{row['layers']:6d} {row['ndims']:6d} {row['seed']:4d} │ "
+            f"{row['loss']:8.5f} {row['optimum']:8.5f} {row['loss'] - row['optimum']:8.5f} {loss} │ "
+            f"{row['recon_per_dim']:9.2e} {recon} │ {row['kl1']:8.4f} {row['kl2']:7.4f} "
+            f"{row['kl_posterior']:8.5f} {row['mutual_information']:7.4f} {row['seconds']:7.1f}"
+        )
+    lines.append(
+        "nats per datum; limit: the lowest loss of the family (one layer: any decoder, Gaussian q; two: entropy)"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,349 @@
+"""`fit`: stochastic variational inference from a seed to a judged run."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro.infer import SVI
+from pyro.optim import PyroOptim
+from torch import nn
+from tqdm import tqdm
+
+from pyro_onebit.data import InputError, OneBitData
+from pyro_onebit.exact import Evaluation, evaluate
+from pyro_onebit.guides import GUIDES
+from pyro_onebit.models import MODELS
+from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture, Program
+from pyro_onebit.noise import LatticeNoise
+from pyro_onebit.objectives import OBJECTIVES, loss_terms, make_objective
+
+__all__ = ["PRESETS", "Config", "Recipe", "Run", "TrainingError", "build", "fit"]
+
+Preset = Literal["default", "reference"]
+#: A history has about this many rows, whatever the number of steps.
+_HISTORY_ROWS = 250
+#: The guide a number of layers is trained with if none is named.
+DEFAULT_GUIDES = {1: "gaussian", 2: "two_layer"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a preset trains.
+
+    Arguments:
+        arch: The networks.
+        objective: What is maximised, by name.
+        steps: Steps of the optimiser.
+        lr: Learning rate of the first step; it decays exponentially.
+        lr_final: Learning rate of the last step.
+        particles: Lattice particles a codeword and step; None trains on a batch of `rows` with
+            independent noise.
+        rows: Rows of that batch.
+        noise_width: Standard deviation with which the first latent's lattice noise is drawn.
+        jit: Whether the objective is traced once and then run without Python.
+        soap: Whether hidden layers are trained with SOAP rather than Adam.
+        clip: Largest norm of a gradient.
+    """
+
+    arch: Architecture
+    objective: str
+    steps: int
+    lr: float
+    lr_final: float
+    particles: int | None = None
+    rows: int = 1000
+    noise_width: float = 1.0
+    jit: bool = False
+    soap: bool = False
+    clip: float | None = None
+
+
+#: The recipe of each preset and number of layers.
+PRESETS: dict[str, dict[int, Recipe]] = {
+    "default": {
+        1: Recipe(
+            ONE_LAYER, "elbo", steps=1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=2.5, jit=True, clip=1.0
+        ),
+        2: Recipe(
+            TWO_LAYER,
+            "stl",
+            steps=2500,
+            lr=5e-3,
+            lr_final=1e-5,
+            particles=64,
+            noise_width=1.5,
+            jit=True,
+            soap=True,
+            clip=1.0,
+        ),
+    },
+    "reference": dict.fromkeys((1, 2), Recipe(REFERENCE, "elbo", steps=5000, lr=5e-3, lr_final=1e-4)),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What identifies a run.
+
+    Arguments:
+        ndims: Dimensions of x.
+        layers: Latent layers, 1 or 2.
+        guide: A registered guide; None is the number of layers' own.
+        seed: Seed of the initial parameters and of all noise.
+        prob: Probability of codeword 1.
+        objective: What is maximised; None is the preset's. Every run is judged on the plain ELBO.
+        preset: The recipe.
+        steps: Steps, if not the recipe's.
+        lr: First learning rate, if not the recipe's.
+
+    Raises:
+        InputError: If a value is out of range, or a name is unknown.
+    """
+
+    ndims: int = 5
+    layers: int = 1
+    guide: str | None = None
+    seed: int = 0
+    prob: float = 0.5
+    objective: str | None = None
+    preset: Preset = "default"
+    steps: int | None = None
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        OneBitData(self.ndims, self.prob)
+        _check_name("preset", self.preset, PRESETS)
+        if self.layers not in MODELS:
+            raise InputError(f"layers is {self.layers!r}; it must be 1 or 2")
+        if self.objective is None:
+            object.__setattr__(self, "objective", PRESETS[self.preset][self.layers].objective)
+        _check_name("objective", self.objective, OBJECTIVES)
+        if self.guide is None:
+            object.__setattr__(self, "guide", DEFAULT_GUIDES[self.layers])
+        _check_name("guide", self.guide, GUIDES)
+        needed = getattr(GUIDES[str(self.guide)], "layers", 1)
+        if needed != self.layers:
+            raise InputError(f"guide {self.guide!r} belongs to {needed} layer(s), not {self.layers}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed is {self.seed}; it must be from 0 to 2^63 - 1")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps is {self.steps}; it must be at least 1")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise InputError(f"lr is {self.lr}; it must be positive")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The preset's recipe with this configuration's changes."""
+        recipe = PRESETS[self.preset][self.layers]
+        return replace(recipe, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
+
+
+def _check_name(what: str, name: Any, known: dict[str, Any]) -> None:
+    if name not in known:
+        raise InputError(f"{what} is {name!r}; it must be one of {', '.join(sorted(known))}")
+
+
+@dataclass
+class Run:
+    """A trained model and guide, how they were trained, and how good they are.
+
+    Arguments:
+        history: Lists of equal length: ``attempt``, ``step``, ``loss``, ``recon``, ``kl1`` (``kl2``), ``lr``
+            before about 250 of the steps, evenly spaced; nats per datum, estimated with the noise
+            that training uses. ``attempt`` is 1 once the run has begun again without its bit in
+            the latent (see `fit`).
+        seconds: Time of training, all restarts included.
+        metrics: The columns of ``results.csv``; empty if training failed.
+    """
+
+    model: nn.Module
+    guide: nn.Module
+    data: OneBitData
+    config: Config
+    history: dict[str, list[float]]
+    seconds: float
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def judge(self) -> Evaluation:
+        """Compute `metrics` from the parameters, by quadrature."""
+        figures = evaluate(self.model, self.guide, self.data)
+        config = self.config
+        names = {
+            "ndims": config.ndims,
+            "prob": config.prob,
+            "layers": config.layers,
+            "guide": config.guide,
+            "objective": config.objective,
+            "seed": config.seed,
+        }
+        self.metrics = {**names, **figures, "steps": config.recipe.steps, "seconds": round(self.seconds, 3)}
+        return figures
+
+
+class TrainingError(RuntimeError):
+    """Training met a value that is not finite; `run` holds the last parameters before it."""
+
+    run: Run
+
+
+class _NotFiniteError(ArithmeticError):
+    pass
+
+
+class _OneOptimizer(PyroOptim):
+    """Steps all parameters together, where `PyroOptim` would make each an optimizer of its own."""
+
+    def __init__(self, parameters: list[nn.Parameter], recipe: Recipe) -> None:
+        self.parameters = parameters
+        self.steps = 0
+        self.clip = math.inf if recipe.clip is None else recipe.clip
+        self.decay = (recipe.lr_final / recipe.lr) ** (1.0 / recipe.steps)
+        hidden = [p for p in parameters if recipe.soap and p.ndim == 2 and min(p.shape) > recipe.arch.width_x]
+        others = [p for p in parameters if all(p is not h for h in hidden)]
+        betas = (0.95, 0.95) if recipe.soap else (0.9, 0.999)
+        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
+        if hidden:
+            # A second of import that runs without SOAP need not wait for.
+            from pytorch_optimizer import SOAP
+
+            self.optimizers.append(SOAP(hidden, lr=recipe.lr, betas=betas, weight_decay=0.0))
+
+    @property
+    def lr(self) -> float:
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        if not torch.isfinite(norm):
+            raise _NotFiniteError(f"the gradient of step {self.steps} is not finite")
+        self.steps += 1
+        for optimizer in self.optimizers:
+            optimizer.step()
+            for group in optimizer.param_groups:
+                group["lr"] *= self.decay
+
+
+def build(config: Config) -> tuple[nn.Module, nn.Module, OneBitData]:
+    """The untrained model, guide and data of a configuration; the same parameters for the same seed."""
+    data = OneBitData(config.ndims, config.prob)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        arch = config.recipe.arch
+        model = MODELS[config.layers](config.ndims, config.prob, arch)
+        guide = GUIDES[str(config.guide)](config.ndims, config.prob, arch)
+    return model, guide, data
+
+
+@contextmanager
+def _isolated(seed: int) -> Iterator[None]:
+    """Pyro's store and validation flag, torch's generator and thread count, are as before afterwards.
+
+    One thread: how a sum is split among threads changes its last digit, and a run must come out the
+    same alone and beside others.
+    """
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+        stack.enter_context(warnings.catch_warnings())
+        # Pyro's compiled ELBOs rest on torch.jit.trace, which works, and says it will go.
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        stack.enter_context(pyro.get_param_store().scope())
+        stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        torch.manual_seed(seed)
+        yield
+
+
+def fit(model: nn.Module, guide: nn.Module, data: OneBitData, config: Config, *, quiet: bool = True) -> Run:
+    """Train a model and a guide, in place, and judge them exactly.
+
+    The default recipes start with the bit in the latent. Where that ends at a loss no lower than
+    that of ignoring the latent altogether (ndims times the entropy; so it is at ndims 1), the run
+    begins again from the plain start, and the better outcome stands. Both count as its time.
+
+    Arguments:
+        model: A Pyro model of rows x.
+        guide: Its guide.
+        data: The codewords.
+        config: Objective, preset, seed; its ndims, prob and guide describe `model`, `guide`, `data`.
+        quiet: Show no progress bar (none is shown either where standard error is no terminal).
+
+    Raises:
+        TrainingError: If a loss or a gradient is not finite.
+        InputError: If `data` is not the configuration's.
+    """
+    if (data.ndims, data.prob) != (config.ndims, config.prob):
+        raise InputError(f"data has ndims {data.ndims} and prob {data.prob}; the configuration has {config}")
+    run = Run(model, guide, data, config, history={}, seconds=0.0)
+    start = time.perf_counter()
+    with _isolated(config.seed):
+        try:
+            _train(run, quiet)
+            run.judge()
+            if _is_worse_than_no_latent(run):
+                _train_again(run, quiet)
+        except _NotFiniteError as error:
+            failure = TrainingError(f"{error}; the last parameters before it are kept")
+            failure.run = run
+            raise failure from None
+        finally:
+            run.seconds = time.perf_counter() - start
+        run.judge()
+    return run
+
+
+def _is_worse_than_no_latent(run: Run) -> bool:
+    """Whether a run that was started with its bit in the latent would do better without one.
+
+    A decoder that ignores z, and a guide that is the prior, cost ndims times the entropy.
+    """
+    planted = isinstance(run.model, Program) and run.config.recipe.arch.start != PLAIN
+    return planted and run.metrics["loss"] >= run.data.ndims * run.data.entropy
+
+
+def _train_again(run: Run, quiet: bool) -> None:
+    """Train from the start in which the latents carry nothing; keep the better outcome."""
+    programs: tuple[Any, Any] = (run.model, run.guide)
+    planted, planted_loss = [copy.deepcopy(program.state_dict()) for program in programs], run.metrics["loss"]
+    for program in programs:
+        program.begin(PLAIN, run.data.prob)
+    _train(run, quiet)
+    if run.judge()["loss"] > planted_loss:
+        for program, state in zip(programs, planted, strict=True):
+            program.load_state_dict(state)
+
+
+def _train(run: Run, quiet: bool) -> None:
+    recipe = run.config.recipe
+    elbo = make_objective(str(run.config.objective), recipe.particles or 1, jit=recipe.jit)
+    optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
+    svi = SVI(run.model, run.guide, optimizer, elbo)
+    if recipe.particles:
+        # The two codewords, each with its probability: the loss is per datum already.
+        x, rows = run.data.codewords, 1
+        noise: Any = LatticeNoise(recipe.particles, run.data.probs.float(), recipe.noise_width)
+    else:
+        x, rows, noise = run.data.rows(recipe.rows), recipe.rows, nullcontext()
+    stride = -(-recipe.steps // _HISTORY_ROWS)
+    attempt = int(bool(run.history))
+    for step in tqdm(range(recipe.steps), disable=True if quiet else None, leave=False, unit="step"):
+        if step % stride == 0:
+            with noise:
+                terms = loss_terms(elbo, run.model, run.guide, x)
+            terms = {name: value / rows for name, value in terms.items()}
+            row = {"attempt": attempt, "step": step, "loss": sum(terms.values()), **terms, "lr": optimizer.lr}
+            for name, value in row.items():
+                run.history.setdefault(name, []).append(value)
+        with noise:
+            loss = svi.step(x)
+        if not math.isfinite(loss):
+            raise _NotFiniteError(f"the loss of step {step} is not finite")

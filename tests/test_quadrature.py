@@ -1,0 +1,41 @@
+import math
+
+import pytest
+import torch
+
+from pyro_onebit.quadrature import Grid, refine
+
+EDGES = torch.linspace(-10, 10, 5, dtype=torch.float64)
+
+
+def integrate(grid: Grid, values: torch.Tensor) -> float:
+    return float(grid.weights @ values)
+
+
+def test_polynomials_are_exact_and_halving_doubles_the_nodes() -> None:
+    grid = Grid(torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64))
+    assert integrate(grid, grid.nodes**23) == pytest.approx(1 / 24, rel=1e-13)
+    assert len(grid.halved().nodes) == 2 * len(grid.nodes)
+    assert (torch.diff(grid.halved().nodes) > 0).all()
+
+
+@pytest.mark.parametrize("width", [1.0, 1e-2, 1e-4])
+def test_a_narrow_peak_is_resolved_where_it_is(width: float) -> None:
+    def peak(z: torch.Tensor) -> torch.Tensor:
+        return torch.exp(-0.5 * ((z - 0.3) / width) ** 2)[:, None] / (width * math.sqrt(2 * math.pi))
+
+    edges = (
+        torch.cat([EDGES, 0.3 + width * torch.tensor([-10.0, -4.0, 0.0, 4.0, 10.0], dtype=torch.float64)]).sort().values
+    )
+    grid = refine(peak, edges)
+    assert integrate(grid, peak(grid.nodes)[:, 0]) == pytest.approx(1, abs=1e-8)
+
+
+def test_a_jump_is_enclosed() -> None:
+    grid = refine(lambda z: (z > 0.1234).to(z.dtype)[:, None], EDGES)
+    assert integrate(grid, (grid.nodes > 0.1234).double()) == pytest.approx(10 - 0.1234, abs=1e-8)
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ArithmeticError, match="not finite"):
+        refine(lambda z: z.log()[:, None], EDGES)

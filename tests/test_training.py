@@ -1,0 +1,129 @@
+import math
+import subprocess
+import sys
+import warnings
+
+import pyro
+import pytest
+import torch
+
+from pyro_onebit import Config, InputError, OneBitData, Run, TrainingError, build, fit
+from pyro_onebit.training import PRESETS
+
+SHORT = {"ndims": 3, "steps": 30}
+
+
+def parameters(run: Run) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in [*run.model.parameters(), *run.guide.parameters()]])
+
+
+def trained(**changes: object) -> Run:
+    config = Config(**{**SHORT, **changes})
+    return fit(*build(config), config)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_history_holds_every_term(layers: int, preset: str) -> None:
+    run = trained(layers=layers, preset=preset)
+    names = ["attempt", "step", "loss", "recon", "kl1", *(["kl2"] if layers == 2 else []), "lr"]
+    assert list(run.history) == names
+    assert {len(values) for values in run.history.values()} == {30}
+    for _, _, loss, *terms, _ in zip(*run.history.values(), strict=True):
+        assert sum(terms) == pytest.approx(loss)
+    recipe = run.config.recipe
+    assert run.history["lr"][0] == recipe.lr
+    assert run.history["lr"][-1] * (recipe.lr_final / recipe.lr) ** (1 / 30) == pytest.approx(recipe.lr_final)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_at_one_dimension_the_latent_ends_unused(layers: int) -> None:
+    run = trained(ndims=1, layers=layers, steps=400)
+    assert run.history["attempt"][-1] == 1
+    assert run.metrics["mutual_information"] < 0.01
+    assert run.metrics["loss"] == pytest.approx(math.log(2), abs=1e-3)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_training_lowers_the_exact_loss(preset: str) -> None:
+    assert trained(steps=200, preset=preset).metrics["loss"] < trained(steps=1, preset=preset).metrics["loss"]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_same_seed_same_run_whatever_came_before(layers: int) -> None:
+    first = trained(layers=layers, seed=3)
+    trained(layers=layers, seed=4)
+    torch.rand(7)
+    again = trained(layers=layers, seed=3)
+    assert torch.equal(parameters(first), parameters(again))
+    assert first.history == again.history
+    assert not torch.equal(parameters(first), parameters(trained(layers=layers, seed=5)))
+
+
+def test_same_seed_same_run_in_another_process() -> None:
+    program = (
+        "import torch; from pyro_onebit import *; c = Config(ndims=3, steps=30, layers=2);"
+        "r = fit(*build(c), c); print(repr(r.metrics['loss']))"
+    )
+    trained(layers=1)
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert float(printed) == trained(layers=2).metrics["loss"]
+
+
+def test_nothing_global_changes() -> None:
+    torch.set_num_threads(2)
+    before = (
+        torch.random.get_rng_state(),
+        list(pyro.get_param_store().keys()),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        pyro.infer.util.is_validation_enabled(),
+        list(warnings.filters),
+    )
+    trained(layers=2)
+    after = (
+        torch.random.get_rng_state(),
+        list(pyro.get_param_store().keys()),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        pyro.infer.util.is_validation_enabled(),
+        list(warnings.filters),
+    )
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_parameters() -> None:
+    config = Config(ndims=3, steps=50, lr=1e30)
+    with pytest.raises(TrainingError, match="not finite; the last parameters before it are kept") as caught:
+        fit(*build(config), config)
+    assert torch.isfinite(parameters(caught.value.run)).all()
+    assert all(math.isfinite(loss) for loss in caught.value.run.history.get("loss", []))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ndims": 0}, "ndims is 0"),
+        ({"prob": 1.5}, "prob is 1.5"),
+        ({"layers": 3}, "layers is 3; it must be 1 or 2"),
+        ({"guide": "flwo"}, "guide is 'flwo'; it must be one of"),
+        ({"guide": "two_layer"}, "belongs to 2 layer"),
+        ({"objective": "nope"}, "objective is 'nope'"),
+        ({"preset": "nope"}, "preset is 'nope'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"lr": 0.0}, "lr is 0.0"),
+        ({"lr": math.nan}, "lr is nan"),
+    ],
+)
+def test_configurations_that_are_wrong(change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Config(**change)
+
+
+def test_data_of_another_configuration() -> None:
+    config = Config(ndims=3, steps=1)
+    model, guide, _ = build(config)
+    with pytest.raises(InputError, match=r"data has ndims 3 and prob 0\.2"):
+        fit(model, guide, OneBitData(3, 0.2), config)
