@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -111,7 +112,7 @@ class EvaluateCommand:
         json: Print one JSON object.
     """
 
-    run_directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="DIR")]
+    run_directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     json: bool = False
 
     def run(self) -> int:
@@ -152,6 +153,10 @@ Command = (
 )
 
 
+def _is_text(line: str) -> bool:
+    return bool(line.strip("-"))
+
+
 def _parse(arguments: Sequence[str] | None) -> Any:
     """The command, with tyro's boxed complaint folded into one line."""
     complaint = io.StringIO()
@@ -167,10 +172,11 @@ def _parse(arguments: Sequence[str] | None) -> Any:
     except SystemExit as end:
         if not end.code:
             raise
-        inside = [line.strip("│ ") for line in complaint.getvalue().splitlines() if line.startswith("│")]
-        rule = next((i for i, line in enumerate(inside) if set(line) == {"─"}), len(inside))
+        # A title, then the message, then help: in a box, or with dashed rules if there is no UTF-8.
+        lines = [line.strip("│╭╮╰╯─ ") for line in complaint.getvalue().splitlines()[1:]]
+        message = itertools.takewhile(_is_text, itertools.dropwhile(lambda line: not _is_text(line), lines))
         # Where a whole dataclass is refused, tyro names it by a path of its own making.
-        raise InputError(re.sub(r"^Error parsing __\S+: ", "", " ".join(inside[:rule]))) from None
+        raise InputError(re.sub(r"^Error parsing __\S+: ", "", " ".join(message))) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

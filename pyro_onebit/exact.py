@@ -23,7 +23,8 @@ from pyro_onebit.quadrature import Grid, refine
 
 __all__ = ["Evaluation", "Truth", "evaluate", "optimum", "solve"]
 
-#: Doubling the nodes goes on until no figure changes by more than this, in nats.
+#: Doubling the nodes goes on until no figure changes by more than this: in nats, and above one nat,
+#: which only untrained models cost, relative to the figure.
 TOLERANCE = 1e-7
 _MAX_DOUBLINGS = 3
 #: Numbers in one temporary matrix: 2 million float64 are 16 MB, which a core's cache still helps.
@@ -153,7 +154,7 @@ def solve(model: nn.Module, guide: nn.Module, data: OneBitData) -> Truth:
         grids = [grid.halved() for grid in grids]
         coarse, truth = truth.figures(), table(double_model, double_guide, x, data.probs, *grids)
         errors = {name: abs(value - coarse[name]) for name, value in truth.figures().items()}
-        if all(error <= TOLERANCE for error in errors.values()):
+        if all(error <= TOLERANCE * max(1.0, abs(coarse[name])) for name, error in errors.items()):
             truth.errors.update(errors)
             return truth
     raise ArithmeticError(f"quadrature did not settle: doubling the nodes still changes figures by {errors}")

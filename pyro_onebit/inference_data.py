@@ -82,15 +82,15 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
     by_codeword = {name: ["codeword"] for name in ("z1", "z2", "log_weight")}
     data = az.from_dict(
         posterior={name: _chain(value.squeeze(-1)) for name, value in latents.items()},
-        prior={name: _chain(value.squeeze(-1)) for name, value in priors.items()},
         posterior_predictive={"x": _chain(torch.cat(predicted)).astype(np.int8)},
-        log_likelihood={"x": _chain(likelihood)},
         sample_stats={"log_weight": _chain(log_weight + likelihood)},
         observed_data={"x": x[:, :shown].numpy().astype(np.int8)},
         coords=coords,
         dims={"x": ["codeword", "x_dim"], **by_codeword},
-        pred_dims=None,
     )
+    # Apart, because here the same names have other dimensions.
+    data.extend(az.from_dict(log_likelihood={"x": _chain(likelihood)}, coords=coords, dims={"x": ["codeword"]}))
+    data.extend(az.from_dict(prior={name: _chain(value.squeeze(-1)) for name, value in priors.items()}))
     data.attrs.update(
         inference_library="pyro_onebit",
         inference_library_version=version("pyro-onebit"),

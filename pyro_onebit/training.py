@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -161,7 +161,7 @@ class Run:
             before about 250 of the steps, evenly spaced; nats per datum, estimated with the noise
             that training uses. ``attempt`` is 1 once the run has begun again without its bit in
             the latent (see `fit`).
-        seconds: Time of training, all restarts included.
+        seconds: Time of training, a second attempt included; judging is not.
         metrics: The columns of ``results.csv``; empty if training failed.
     """
 
@@ -190,13 +190,9 @@ class Run:
 
 
 class TrainingError(RuntimeError):
-    """Training met a value that is not finite; `run` holds the last parameters before it."""
+    """Training or judging met a value that is not finite; `run` holds the last parameters before it."""
 
     run: Run
-
-
-class _NotFiniteError(ArithmeticError):
-    pass
 
 
 class _OneOptimizer(PyroOptim):
@@ -224,7 +220,7 @@ class _OneOptimizer(PyroOptim):
     def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
         if not torch.isfinite(norm):
-            raise _NotFiniteError(f"the gradient of step {self.steps} is not finite")
+            raise ArithmeticError(f"the gradient of step {self.steps} is not finite")
         self.steps += 1
         for optimizer in self.optimizers:
             optimizer.step()
@@ -256,6 +252,8 @@ def _isolated(seed: int) -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         # Pyro's compiled ELBOs rest on torch.jit.trace, which works, and says it will go.
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        # Such a loss is an error here, said once.
+        warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
         stack.enter_context(pyro.get_param_store().scope())
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(torch.random.fork_rng(devices=[]))
@@ -263,7 +261,15 @@ def _isolated(seed: int) -> Iterator[None]:
         yield
 
 
-def fit(model: nn.Module, guide: nn.Module, data: OneBitData, config: Config, *, quiet: bool = True) -> Run:
+def fit(
+    model: nn.Module,
+    guide: nn.Module,
+    data: OneBitData,
+    config: Config,
+    *,
+    quiet: bool = True,
+    on_step: Callable[[int], None] | None = None,
+) -> Run:
     """Train a model and a guide, in place, and judge them exactly.
 
     The default recipes start with the bit in the latent. Where that ends at a loss no lower than
@@ -276,28 +282,25 @@ def fit(model: nn.Module, guide: nn.Module, data: OneBitData, config: Config, *,
         data: The codewords.
         config: Objective, preset, seed; its ndims, prob and guide describe `model`, `guide`, `data`.
         quiet: Show no progress bar (none is shown either where standard error is no terminal).
+        on_step: Called with its number after each step.
 
     Raises:
-        TrainingError: If a loss or a gradient is not finite.
+        TrainingError: If a loss, a gradient or the outcome's exact figures are not finite.
         InputError: If `data` is not the configuration's.
     """
     if (data.ndims, data.prob) != (config.ndims, config.prob):
         raise InputError(f"data has ndims {data.ndims} and prob {data.prob}; the configuration has {config}")
     run = Run(model, guide, data, config, history={}, seconds=0.0)
-    start = time.perf_counter()
     with _isolated(config.seed):
         try:
-            _train(run, quiet)
+            _train(run, quiet, on_step)
             run.judge()
             if _is_worse_than_no_latent(run):
-                _train_again(run, quiet)
-        except _NotFiniteError as error:
+                _train_again(run, quiet, on_step)
+        except ArithmeticError as error:
             failure = TrainingError(f"{error}; the last parameters before it are kept")
             failure.run = run
             raise failure from None
-        finally:
-            run.seconds = time.perf_counter() - start
-        run.judge()
     return run
 
 
@@ -310,19 +313,21 @@ def _is_worse_than_no_latent(run: Run) -> bool:
     return planted and run.metrics["loss"] >= run.data.ndims * run.data.entropy
 
 
-def _train_again(run: Run, quiet: bool) -> None:
+def _train_again(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None:
     """Train from the start in which the latents carry nothing; keep the better outcome."""
     programs: tuple[Any, Any] = (run.model, run.guide)
     planted, planted_loss = [copy.deepcopy(program.state_dict()) for program in programs], run.metrics["loss"]
     for program in programs:
         program.begin(PLAIN, run.data.prob)
-    _train(run, quiet)
+    _train(run, quiet, on_step)
     if run.judge()["loss"] > planted_loss:
         for program, state in zip(programs, planted, strict=True):
             program.load_state_dict(state)
+        run.judge()
 
 
-def _train(run: Run, quiet: bool) -> None:
+def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None:
+    start = time.perf_counter()
     recipe = run.config.recipe
     elbo = make_objective(str(run.config.objective), recipe.particles or 1, jit=recipe.jit)
     optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
@@ -339,6 +344,8 @@ def _train(run: Run, quiet: bool) -> None:
         if step % stride == 0:
             with noise:
                 terms = loss_terms(elbo, run.model, run.guide, x)
+            if not math.isfinite(sum(terms.values())):
+                raise ArithmeticError(f"the loss of step {step} is not finite")
             terms = {name: value / rows for name, value in terms.items()}
             row = {"attempt": attempt, "step": step, "loss": sum(terms.values()), **terms, "lr": optimizer.lr}
             for name, value in row.items():
@@ -346,4 +353,7 @@ def _train(run: Run, quiet: bool) -> None:
         with noise:
             loss = svi.step(x)
         if not math.isfinite(loss):
-            raise _NotFiniteError(f"the loss of step {step} is not finite")
+            raise ArithmeticError(f"the loss of step {step} is not finite")
+        if on_step is not None:
+            on_step(step)
+    run.seconds += time.perf_counter() - start

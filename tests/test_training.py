@@ -70,27 +70,22 @@ def test_same_seed_same_run_in_another_process() -> None:
     assert float(printed) == trained(layers=2).metrics["loss"]
 
 
+def global_state() -> tuple:
+    return (
+        torch.random.get_rng_state().tolist(),
+        list(pyro.get_param_store().keys()),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        pyro.infer.util.is_validation_enabled(),
+        list(warnings.filters),
+    )
+
+
 def test_nothing_global_changes() -> None:
     torch.set_num_threads(2)
-    before = (
-        torch.random.get_rng_state(),
-        list(pyro.get_param_store().keys()),
-        torch.get_num_threads(),
-        torch.get_default_dtype(),
-        pyro.infer.util.is_validation_enabled(),
-        list(warnings.filters),
-    )
+    before = global_state()
     trained(layers=2)
-    after = (
-        torch.random.get_rng_state(),
-        list(pyro.get_param_store().keys()),
-        torch.get_num_threads(),
-        torch.get_default_dtype(),
-        pyro.infer.util.is_validation_enabled(),
-        list(warnings.filters),
-    )
-    assert torch.equal(before[0], after[0])
-    assert before[1:] == after[1:]
+    assert global_state() == before
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_parameters() -> None:
@@ -127,3 +122,21 @@ def test_data_of_another_configuration() -> None:
     model, guide, _ = build(config)
     with pytest.raises(InputError, match=r"data has ndims 3 and prob 0\.2"):
         fit(model, guide, OneBitData(3, 0.2), config)
+
+
+def test_on_step_is_told_every_step() -> None:
+    config = Config(**SHORT)
+    steps: list[int] = []
+    fit(*build(config), config, on_step=steps.append)
+    assert steps == list(range(30))
+
+
+def test_an_outcome_that_cannot_be_judged_keeps_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ArithmeticError("quadrature did not settle")
+
+    monkeypatch.setattr("pyro_onebit.training.evaluate", refuse)
+    with pytest.raises(TrainingError, match="did not settle") as caught:
+        trained()
+    assert caught.value.run.history["step"][-1] == 29
+    assert caught.value.run.metrics == {}
