@@ -12,7 +12,7 @@ import torch
 from pyro.distributions import Bernoulli, Independent, Normal
 from pyro.nn import DenseNN
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from pyro_onebit.data import ideal_threshold
 
@@ -255,6 +255,18 @@ class StretchNet(GaussianNet):
         )
 
 
+class BinaryBernoulli(Bernoulli):
+    """`Bernoulli` whose log_prob takes zeros and ones only.
+
+    For those it is log sigmoid of plus or minus the logits: half the passes over memory of the
+    binary cross entropy that also takes values between, and at many dimensions memory is the time.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(value), of the batch shape."""
+        return logsigmoid((2.0 * value - 1.0) * self.logits)
+
+
 class BernoulliNet(_Network):
     """p(x|z1): independent Bernoulli dimensions given z1 ``(..., 1)``, event ``(ndims,)``."""
 
@@ -271,7 +283,7 @@ class BernoulliNet(_Network):
 
     def forward(self, c: Tensor) -> Independent:
         """The conditional given z1."""
-        return Bernoulli(logits=self.net(c) + self.slope * (c - self.centre)).to_event(1)
+        return BinaryBernoulli(logits=self.net(c) + self.slope * (c - self.centre)).to_event(1)
 
 
 @torch.no_grad()

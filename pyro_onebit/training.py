@@ -30,7 +30,7 @@ __all__ = ["PRESETS", "Config", "Recipe", "Run", "TrainingError", "build", "fit"
 
 Preset = Literal["default", "reference"]
 #: A history has about this many rows, whatever the number of steps.
-_HISTORY_ROWS = 250
+_HISTORY_ROWS = 100
 #: The guide a number of layers is trained with if none is named.
 DEFAULT_GUIDES = {1: "gaussian", 2: "two_layer"}
 
@@ -158,7 +158,7 @@ class Run:
 
     Arguments:
         history: Lists of equal length: ``attempt``, ``step``, ``loss``, ``recon``, ``kl1`` (``kl2``), ``lr``
-            before about 250 of the steps, evenly spaced; nats per datum, estimated with the noise
+            before about 100 of the steps, evenly spaced; nats per datum, estimated with the noise
             that training uses. ``attempt`` is 1 once the run has begun again without its bit in
             the latent (see `fit`).
         seconds: Time of training, a second attempt included; judging is not.

@@ -53,6 +53,15 @@ def test_conditionals_broadcast_over_leading_dimensions(trio: tuple) -> None:
         assert model.p_z1(z).event_shape == guide.q_z2(z).event_shape == (1,)
 
 
+def test_likelihood_is_the_bernoulli(trio: tuple) -> None:
+    model, _, _ = trio
+    p_x = model.p_x(torch.randn(50, 1, 1))
+    x = torch.bernoulli(torch.full((6, 3), 0.5))
+    reference = torch.distributions.Bernoulli(logits=p_x.base_dist.logits).log_prob(x).sum(-1)
+    torch.testing.assert_close(p_x.log_prob(x), reference)
+    torch.testing.assert_close(p_x.expand((50, 6)).log_prob(x), reference)
+
+
 def test_predictive_from_prior_and_posterior(trio: tuple) -> None:
     model, guide, data = trio
     x = data.codewords

@@ -1,0 +1,50 @@
+"""Every script in analysis/ runs, small, from its command line."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ANALYSIS = Path(__file__).parents[1] / "analysis"
+#: Arguments that make a script quick; a script without an entry fails the test below.
+SMALL = {
+    "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
+    "benchmark_training.py": [
+        *("--steps", "3", "--ndims", "3", "--layers", "1", "--repeats", "1", "--threads", "1"),
+        *("--contenders", "package", "torch", "--sections", "cells", "step"),
+    ],
+}
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ANALYSIS))
+    spec = importlib.util.spec_from_file_location(name, ANALYSIS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_script_is_tested() -> None:
+    assert {path.name for path in ANALYSIS.glob("*.py")} == set(SMALL)
+
+
+@pytest.mark.parametrize("script", sorted(SMALL))
+def test_script(script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(script.removesuffix(".py"), monkeypatch)
+    module.main(module.parse([*SMALL[script], "--out", str(tmp_path)]))
+    assert list(tmp_path.glob("*.csv"))
+    assert list(tmp_path.glob("*.png"))
+    assert capsys.readouterr().out.strip()
+
+
+def test_reliability_goes_on_from_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("reliability", monkeypatch)
+    small = ["--ndims", "3", "--layers", "1", "--steps", "2", "--jobs", "1", "--out", str(tmp_path)]
+    first = module.train(module.parse([*small, "--seeds", "1"]))
+    monkeypatch.setattr("pyro_onebit.study.fit", None)  # would fail if anything were trained again
+    assert module.train(module.parse([*small, "--seeds", "1"])) == first
