@@ -52,7 +52,7 @@ def train(args: argparse.Namespace) -> list[dict[str, Any]]:
                     study = run_study(configs, args.out / preset, args.jobs)
                     for name, reason in study.failures.items():
                         print(f"{name} failed: {reason}")
-                    rows += [{**row, "preset": preset} for row in study.rows]
+                    rows += [{name: {**row, "preset": preset}[name] for name in RUN_COLUMNS} for row in study.rows]
                     write_table(path, RUN_COLUMNS, rows)
     chosen = (args.presets, args.layers, args.ndims, args.probs, range(args.seeds))
     names = ("preset", "layers", "ndims", "prob", "seed")

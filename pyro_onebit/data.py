@@ -59,7 +59,7 @@ class OneBitData:
     @property
     def probs(self) -> Tensor:
         """The codewords' probabilities, shape ``(2,)``."""
-        return torch.tensor([1.0 - self.prob, self.prob], dtype=torch.float64)
+        return torch.tensor([1.0 - self.prob, self.prob])
 
     @property
     def entropy(self) -> float:

@@ -141,6 +141,7 @@ def solve(model: nn.Module, guide: nn.Module, data: OneBitData) -> Truth:
     """Tabulate the top latent of a model and a guide; arguments and errors as for `evaluate`."""
     double_model, double_guide = _double(model), _double(guide)
     x = data.codewords.double()
+    probs = torch.tensor([1.0 - data.prob, data.prob], dtype=torch.float64)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # draws only say where to put nodes; the same ones each time
         if hasattr(double_model, "p_z1"):
@@ -149,10 +150,10 @@ def solve(model: nn.Module, guide: nn.Module, data: OneBitData) -> Truth:
         else:
             grids = [_one_layer_grid(double_model, double_guide, x)]
             table = _one_layer
-    truth = table(double_model, double_guide, x, data.probs, *grids)
+    truth = table(double_model, double_guide, x, probs, *grids)
     for _ in range(_MAX_DOUBLINGS):
         grids = [grid.halved() for grid in grids]
-        coarse, truth = truth.figures(), table(double_model, double_guide, x, data.probs, *grids)
+        coarse, truth = truth.figures(), table(double_model, double_guide, x, probs, *grids)
         errors = {name: abs(value - coarse[name]) for name, value in truth.figures().items()}
         if all(error <= TOLERANCE * max(1.0, abs(coarse[name])) for name, error in errors.items()):
             truth.errors.update(errors)

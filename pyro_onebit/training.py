@@ -290,6 +290,9 @@ def fit(
     """
     if (data.ndims, data.prob) != (config.ndims, config.prob):
         raise InputError(f"data has ndims {data.ndims} and prob {data.prob}; the configuration has {config}")
+    for what, given, expected in (("model", model, MODELS[config.layers]), ("guide", guide, GUIDES[str(config.guide)])):
+        if not isinstance(given, expected):
+            raise InputError(f"{what} is a {type(given).__name__}; the configuration has {expected.__name__}")
     run = Run(model, guide, data, config, history={}, seconds=0.0)
     with _isolated(config.seed):
         try:
@@ -335,7 +338,7 @@ def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None
     if recipe.particles:
         # The two codewords, each with its probability: the loss is per datum already.
         x, rows = run.data.codewords, 1
-        noise: Any = LatticeNoise(recipe.particles, run.data.probs.float(), recipe.noise_width)
+        noise: Any = LatticeNoise(recipe.particles, run.data.probs, recipe.noise_width)
     else:
         x, rows, noise = run.data.rows(recipe.rows), recipe.rows, nullcontext()
     stride = -(-recipe.steps // _HISTORY_ROWS)

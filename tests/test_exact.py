@@ -152,8 +152,8 @@ class TestTrainedRuns:
             terms["kl2"] = q_z2.log_prob(z2) - prior.log_prob(z2)
         for name, values in terms.items():
             weighted = (weight * values).double()
-            mean = float(run.data.probs @ weighted.mean(0))
-            error = float((run.data.probs**2 @ (weighted.var(0) / draws)).sqrt())
+            mean = float(run.data.probs.double() @ weighted.mean(0))
+            error = float((run.data.probs.double() ** 2 @ (weighted.var(0) / draws)).sqrt())
             assert abs(mean - run.metrics[name]) < 4.5 * error + 1e-7, name
 
 

@@ -9,7 +9,7 @@ from pyro_onebit.noise import LatticeNoise
 def lattice_loss(config: Config, particles: int, width: float, seed: int) -> float:
     model, guide, data = build(config)
     torch.manual_seed(seed)
-    with torch.no_grad(), LatticeNoise(particles, data.probs.float(), width):
+    with torch.no_grad(), LatticeNoise(particles, data.probs, width):
         return Trace_ELBO(particles, vectorize_particles=True, max_plate_nesting=1).loss(model, guide, data.codewords)
 
 

@@ -11,7 +11,7 @@ from pyro_onebit.objectives import OBJECTIVES, loss_terms, make_objective
 def gradient(elbo: ELBO, layers: int, particles: int) -> torch.Tensor:
     model, guide, data = build(Config(ndims=3, layers=layers, preset="reference"))
     torch.manual_seed(0)
-    with LatticeNoise(particles, data.probs.float(), 1.5):
+    with LatticeNoise(particles, data.probs, 1.5):
         elbo.loss_and_grads(model, guide, data.codewords)
     return torch.cat([p.grad.flatten() for p in [*model.parameters(), *guide.parameters()]])
 
@@ -59,7 +59,7 @@ def test_terms_are_the_exact_ones(layers: int) -> None:
     model, guide, data = build(Config(ndims=5, layers=layers, prob=0.2, preset="reference"))
     figures = exact.evaluate(model, guide, data)
     torch.manual_seed(0)
-    with LatticeNoise(8192, data.probs.float(), 1.5):
+    with LatticeNoise(8192, data.probs, 1.5):
         terms = loss_terms(make_objective("elbo", 8192, jit=False), model, guide, data.codewords)
     for name, value in terms.items():
         assert value == pytest.approx(figures[name], rel=1e-2, abs=2e-3)

@@ -70,6 +70,14 @@ def test_same_seed_same_run_in_another_process() -> None:
     assert float(printed) == trained(layers=2).metrics["loss"]
 
 
+def test_model_or_guide_of_another_configuration() -> None:
+    model, guide, data = build(Config(ndims=3, layers=2))
+    with pytest.raises(InputError, match="model is a TwoLayerModel; the configuration has OneLayerModel"):
+        fit(model, guide, data, Config(ndims=3))
+    with pytest.raises(InputError, match="guide is a TwoLayerGuide; the configuration has GaussianGuide"):
+        fit(build(Config(ndims=3))[0], guide, data, Config(ndims=3))
+
+
 def global_state() -> tuple:
     return (
         torch.random.get_rng_state().tolist(),

@@ -113,7 +113,7 @@ def default_step(model: nn.Module, guide: nn.Module, data: OneBitData, recipe: R
     two_layers = hasattr(guide, "q_z2")
     q_z1, p_x = guide.q_z1, model.p_x
     x = data.codewords
-    probs = data.probs.float()
+    probs = data.probs
     x_seen = x / q_z1.divisor
     start_z1 = torch.lerp(q_z1.low, q_z1.high, x.mean(-1, keepdim=True))
     slope, centre = float(p_x.slope), float(p_x.centre)
