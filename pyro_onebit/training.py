@@ -286,7 +286,7 @@ def fit(
 
     Raises:
         TrainingError: If a loss, a gradient or the outcome's exact figures are not finite.
-        InputError: If `data` is not the configuration's.
+        InputError: If `data`, `model` or `guide` is not the configuration's.
     """
     if (data.ndims, data.prob) != (config.ndims, config.prob):
         raise InputError(f"data has ndims {data.ndims} and prob {data.prob}; the configuration has {config}")
@@ -322,15 +322,18 @@ def _train_again(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -
     planted, planted_loss = [copy.deepcopy(program.state_dict()) for program in programs], run.metrics["loss"]
     for program in programs:
         program.begin(PLAIN, run.data.prob)
-    _train(run, quiet, on_step)
-    if run.judge()["loss"] > planted_loss:
+    try:
+        _train(run, quiet, on_step)
+        better = run.judge()["loss"] <= planted_loss
+    except ArithmeticError:
+        better = False
+    if not better:
         for program, state in zip(programs, planted, strict=True):
             program.load_state_dict(state)
         run.judge()
 
 
 def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None:
-    start = time.perf_counter()
     recipe = run.config.recipe
     elbo = make_objective(str(run.config.objective), recipe.particles or 1, jit=recipe.jit)
     optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
@@ -341,22 +344,25 @@ def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None
         noise: Any = LatticeNoise(recipe.particles, run.data.probs, recipe.noise_width)
     else:
         x, rows, noise = run.data.rows(recipe.rows), recipe.rows, nullcontext()
+    start = time.perf_counter()
     stride = -(-recipe.steps // _HISTORY_ROWS)
     attempt = int(bool(run.history))
-    for step in tqdm(range(recipe.steps), disable=True if quiet else None, leave=False, unit="step"):
-        if step % stride == 0:
+    try:
+        for step in tqdm(range(recipe.steps), disable=True if quiet else None, leave=False, unit="step"):
+            if step % stride == 0:
+                with noise:
+                    terms = loss_terms(elbo, run.model, run.guide, x)
+                if not math.isfinite(sum(terms.values())):
+                    raise ArithmeticError(f"the loss of step {step} is not finite")
+                terms = {name: value / rows for name, value in terms.items()}
+                row = {"attempt": attempt, "step": step, "loss": sum(terms.values()), **terms, "lr": optimizer.lr}
+                for name, value in row.items():
+                    run.history.setdefault(name, []).append(value)
             with noise:
-                terms = loss_terms(elbo, run.model, run.guide, x)
-            if not math.isfinite(sum(terms.values())):
+                loss = svi.step(x)
+            if not math.isfinite(loss):
                 raise ArithmeticError(f"the loss of step {step} is not finite")
-            terms = {name: value / rows for name, value in terms.items()}
-            row = {"attempt": attempt, "step": step, "loss": sum(terms.values()), **terms, "lr": optimizer.lr}
-            for name, value in row.items():
-                run.history.setdefault(name, []).append(value)
-        with noise:
-            loss = svi.step(x)
-        if not math.isfinite(loss):
-            raise ArithmeticError(f"the loss of step {step} is not finite")
-        if on_step is not None:
-            on_step(step)
-    run.seconds += time.perf_counter() - start
+            if on_step is not None:
+                on_step(step)
+    finally:
+        run.seconds += time.perf_counter() - start

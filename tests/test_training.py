@@ -44,6 +44,25 @@ def test_at_one_dimension_the_latent_ends_unused(layers: int) -> None:
     assert run.metrics["loss"] == pytest.approx(math.log(2), abs=1e-3)
 
 
+def test_a_second_attempt_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(ndims=1, steps=20)
+    monkeypatch.setattr("pyro_onebit.training._is_worse_than_no_latent", lambda run: False)
+    first = fit(*build(config), config)
+    monkeypatch.undo()
+    model, guide, data = build(config)
+    begin = type(model).begin
+
+    def begin_badly(self: torch.nn.Module, *args: object) -> None:
+        begin(self, *args)
+        with torch.no_grad():
+            next(self.parameters()).fill_(math.nan)
+
+    monkeypatch.setattr(type(model), "begin", begin_badly)
+    run = fit(model, guide, data, config)
+    assert torch.equal(parameters(run), parameters(first))
+    assert run.metrics["loss"] == first.metrics["loss"]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_training_lowers_the_exact_loss(preset: str) -> None:
     assert trained(steps=200, preset=preset).metrics["loss"] < trained(steps=1, preset=preset).metrics["loss"]
