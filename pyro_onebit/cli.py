@@ -35,7 +35,7 @@ class StudyCommand:
         layers: Latent layers.
         seeds: Seeds.
         prob: Probability of codeword 1.
-        preset: How to train: the default recipe, or the original's.
+        preset: How to train: the default recipe, the same with more steps, or the original's.
         steps: Steps, if not the recipe's.
         jobs: Processes, one thread each.
         out: Directory to write to.

@@ -28,7 +28,7 @@ from pyro_onebit.objectives import OBJECTIVES, loss_terms, make_objective
 
 __all__ = ["PRESETS", "Config", "Recipe", "Run", "TrainingError", "build", "fit"]
 
-Preset = Literal["default", "reference"]
+Preset = Literal["default", "thorough", "reference"]
 #: A history has about this many rows, whatever the number of steps.
 _HISTORY_ROWS = 100
 #: The guide a number of layers is trained with if none is named.
@@ -67,25 +67,16 @@ class Recipe:
     clip: float | None = None
 
 
-#: The recipe of each preset and number of layers.
+_DEFAULT = {
+    1: Recipe(ONE_LAYER, "elbo", steps=1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=2.5, jit=True, clip=1.0),
+    2: Recipe(
+        TWO_LAYER, "stl", 2500, lr=5e-3, lr_final=1e-5, particles=64, noise_width=1.5, jit=True, soap=True, clip=1.0
+    ),
+}
+#: The recipe of each preset and number of layers; `thorough` is the default with four times the steps.
 PRESETS: dict[str, dict[int, Recipe]] = {
-    "default": {
-        1: Recipe(
-            ONE_LAYER, "elbo", steps=1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=2.5, jit=True, clip=1.0
-        ),
-        2: Recipe(
-            TWO_LAYER,
-            "stl",
-            steps=2500,
-            lr=5e-3,
-            lr_final=1e-5,
-            particles=64,
-            noise_width=1.5,
-            jit=True,
-            soap=True,
-            clip=1.0,
-        ),
-    },
+    "default": _DEFAULT,
+    "thorough": {layers: replace(recipe, steps=4 * recipe.steps) for layers, recipe in _DEFAULT.items()},
     "reference": dict.fromkeys((1, 2), Recipe(REFERENCE, "elbo", steps=5000, lr=5e-3, lr_final=1e-4)),
 }
 
