@@ -10,6 +10,7 @@ again: a longer study goes on from a shorter one.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 from collections.abc import Sequence
@@ -22,18 +23,9 @@ from pyro_onebit.plots import save
 from pyro_onebit.runs import read_table, write_table
 from pyro_onebit.study import grid, run_study
 
-RUN_COLUMNS = (
-    "preset",
-    "ndims",
-    "prob",
-    "layers",
-    "seed",
-    "loss",
-    "optimum",
-    "entropy",
-    "mutual_information",
-    "seconds",
-)
+#: What identifies a run here.
+KEY = ("preset", "layers", "ndims", "prob", "seed")
+RUN_COLUMNS = (*KEY, "loss", "optimum", "entropy", "mutual_information", "seconds")
 CELL_COLUMNS = ("preset", "layers", "ndims", "prob", "seeds", "worst", "median", "best", "collapsed", "seconds")
 COLOURS = {"default": "#0072B2", "thorough": "#009E73", "reference": "#D55E00"}
 
@@ -42,21 +34,17 @@ def train(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a run, those of an earlier call included."""
     path = args.out / "runs.csv"
     rows = read_table(path) if path.exists() else []
-    done = {tuple(row[name] for name in ("preset", "layers", "ndims", "prob", "seed")) for row in rows}
-    for preset in args.presets:
-        for layers in args.layers:
-            for ndims in args.ndims:
-                for prob in args.probs:
-                    seeds = [s for s in range(args.seeds) if (preset, layers, ndims, prob, s) not in done]
-                    configs = list(grid([ndims], [layers], seeds, prob=prob, preset=preset, steps=args.steps))
-                    study = run_study(configs, args.out / preset, args.jobs)
-                    for name, reason in study.failures.items():
-                        print(f"{name} failed: {reason}")
-                    rows += [{name: {**row, "preset": preset}[name] for name in RUN_COLUMNS} for row in study.rows]
-                    write_table(path, RUN_COLUMNS, rows)
+    done = {tuple(row[name] for name in KEY) for row in rows}
+    for preset, layers, ndims, prob in itertools.product(args.presets, args.layers, args.ndims, args.probs):
+        seeds = [seed for seed in range(args.seeds) if (preset, layers, ndims, prob, seed) not in done]
+        configs = list(grid([ndims], [layers], seeds, prob=prob, preset=preset, steps=args.steps))
+        study = run_study(configs, args.out / preset, args.jobs)
+        for name, reason in study.failures.items():
+            print(f"{name} failed: {reason}")
+        rows += [{name: {**row, "preset": preset}[name] for name in RUN_COLUMNS} for row in study.rows]
+        write_table(path, RUN_COLUMNS, rows)
     chosen = (args.presets, args.layers, args.ndims, args.probs, range(args.seeds))
-    names = ("preset", "layers", "ndims", "prob", "seed")
-    return [row for row in rows if all(row[name] in values for name, values in zip(names, chosen, strict=True))]
+    return [row for row in rows if all(row[name] in values for name, values in zip(KEY, chosen, strict=True))]
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import tyro
 
 from pyro_onebit.data import InputError
+from pyro_onebit.files import check_writable
 from pyro_onebit.inference_data import write_inference_data
 from pyro_onebit.plots import save_study_figures
 from pyro_onebit.runs import load_run, save_run
@@ -90,7 +91,7 @@ class TrainCommand:
     def run(self) -> int:
         """Train, write and print; 1 if training met a value that is not finite."""
         model, guide, data = build(self.config)
-        _check_writable(self.out)
+        check_writable(self.out)
         try:
             run = fit(model, guide, data, self.config, quiet=self.quiet)
         except TrainingError as error:
@@ -121,16 +122,6 @@ class EvaluateCommand:
         errors = run.judge().errors
         _print_figures(run.metrics, errors, as_json=self.json)
         return 0
-
-
-def _check_writable(directory: Path) -> None:
-    """Found out before the training, not after it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {directory}: {error.strerror}; choose another directory with --out") from None
-    if not os.access(directory, os.W_OK):
-        raise InputError(f"cannot write {directory}: permission denied; choose another directory with --out")
 
 
 def _print_json(content: dict[str, Any]) -> None:

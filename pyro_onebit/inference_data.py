@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import warnings
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_onebit.files import write_whole
 from pyro_onebit.training import Run
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _chain(draws: Tensor) -> np.ndarray:
 
 def write_inference_data(run: Run, path: Path) -> None:
     """Write the run's InferenceData as netCDF, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    to_inference_data(run).to_netcdf(temporary, engine="h5netcdf")
-    os.replace(temporary, path)  # noqa: PTH105
+    with tempfile.TemporaryDirectory() as directory:
+        draft = Path(directory) / path.name
+        to_inference_data(run).to_netcdf(str(draft), engine="h5netcdf")
+        write_whole(path, draft.read_bytes())

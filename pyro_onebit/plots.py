@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from pyro_onebit.data import MAX_NDIMS, InputError, ideal_threshold
 from pyro_onebit.exact import Truth, solve
+from pyro_onebit.files import write_whole
 from pyro_onebit.optimum import gaussian_optimum
-from pyro_onebit.runs import write_whole
 from pyro_onebit.study import ORIGINAL
 from pyro_onebit.training import Run
 

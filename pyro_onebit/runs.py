@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -17,9 +15,10 @@ import torch
 from torch import nn
 
 from pyro_onebit.data import InputError
+from pyro_onebit.files import write_whole
 from pyro_onebit.training import Config, Run, build
 
-__all__ = ["COLUMNS", "load_run", "read_table", "save_run", "write_table", "write_whole"]
+__all__ = ["COLUMNS", "load_run", "read_table", "save_run", "write_table"]
 
 #: Raised when what a run directory holds, or means, changes.
 FORMAT = 1
@@ -31,29 +30,6 @@ COLUMNS = (
 )
 #: No config, metrics or history of ours comes near; a file above is not read into memory.
 _MAX_TEXT_BYTES = 64 * 2**20
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, finds all of it or what was there before.
-
-    Raises:
-        InputError: If the directory cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose a directory that can be written") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp makes files that only their owner reads
-        os.replace(temporary, path)  # noqa: PTH105
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}; what was there before is kept") from None
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

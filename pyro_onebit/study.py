@@ -12,6 +12,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from pyro_onebit.data import InputError
+from pyro_onebit.files import check_writable
 from pyro_onebit.runs import COLUMNS, save_run, write_table
 from pyro_onebit.training import Config, TrainingError, build, fit
 
@@ -67,7 +68,7 @@ def run_study(configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = 
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it must be at least 1")
     configs = list(configs)
-    write_table(out / "results.csv", COLUMNS, [])  # an unwritable directory is found out before the training
+    check_writable(out)
     # The longest runs first, so that no core is left with one of them at the end.
     order = sorted(range(len(configs)), key=lambda i: (-configs[i].layers, -configs[i].ndims, i))
     work = Parallel(n_jobs=min(jobs, max(1, len(configs))), return_as="generator_unordered")(

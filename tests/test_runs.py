@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pyro_onebit import Config, InputError, Run, build, exact, fit, load_run, save_run
-from pyro_onebit.runs import COLUMNS, read_table, write_table, write_whole
+from pyro_onebit.files import write_whole
+from pyro_onebit.runs import COLUMNS, read_table, write_table
 
 
 @pytest.fixture(scope="module")

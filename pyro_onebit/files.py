@@ -1,0 +1,48 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pyro_onebit.data import InputError
+
+__all__ = ["check_writable", "write_whole"]
+
+
+def check_writable(directory: Path) -> None:
+    """Make a directory, and find out before a training, not after it, if nothing can be written there.
+
+    Raises:
+        InputError: If the directory cannot be made or written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {directory}: {error.strerror}; choose another directory with --out") from None
+    if not os.access(directory, os.W_OK):
+        raise InputError(f"cannot write {directory}: permission denied; choose another directory with --out")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, finds all of it or what was there before.
+
+    Raises:
+        InputError: If the directory cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose a directory that can be written") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp makes files that only their owner reads
+        os.replace(temporary, path)  # noqa: PTH105
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}; what was there before is kept") from None
