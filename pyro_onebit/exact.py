@@ -274,23 +274,28 @@ def _two_layer_grids(model: Any, guide: Any, x: Tensor) -> list[Grid]:
         slices = [q[:, None] * (mass[:, None] * q_z2), likelihood[:, None] * ((mass * prior)[:, None] * p_z1)]
         return torch.cat(slices, 1).flatten(0, 1).T
 
-    def given_z1(grid1: Grid, z2: Tensor) -> Tensor:
+    def given_z1(grid1: Grid) -> Callable[[Tensor], Tensor]:
         middle, mass = grid1.midpoints, grid1.widths
         q = (mass * _log_q_z1(guide, x, middle).exp())[:, :, None]
         likelihood = (mass * _log_likelihood(model, x, middle).exp())[:, :, None]
-        q_z2 = guide.q_z2(middle[:, None]).log_prob(z2[:, None, None]).T.exp()
-        p_z1 = model.p_z1(z2[:, None]).log_prob(middle[:, None, None]).exp()
-        prior = _log_standard_normal(z2).exp()
-        return torch.cat([q * q_z2, likelihood * (prior * p_z1)], 1).flatten(0, 1).T
+        conditional = guide.q_z2(middle[:, None])
+
+        def of_z2(z2: Tensor) -> Tensor:
+            q_z2 = conditional.log_prob(z2[:, None, None]).T.exp()
+            p_z1 = model.p_z1(z2[:, None]).log_prob(middle[:, None, None]).exp()
+            prior = _log_standard_normal(z2).exp()
+            return torch.cat([q * q_z2, likelihood * (prior * p_z1)], 1).flatten(0, 1).T
+
+        return of_z2
 
     def start_z2(grid1: Grid) -> Tensor:
         mean, sd = _centres(guide.q_z2, grid1.midpoints[_inside(grid1.midpoints, draws)])
         return _edges(_PRIOR_EDGES, _thinned(mean, sd))
 
     grid1 = refine(of_z1, _edges(_landmarks(draws), _thinned(mean, sd)))
-    grid2 = refine(partial(given_z1, grid1), start_z2(grid1))
+    grid2 = refine(given_z1(grid1), start_z2(grid1))
     grid1 = refine(partial(given_z2, grid2), grid1.edges)
-    grid2 = refine(partial(given_z1, grid1), grid2.edges)
+    grid2 = refine(given_z1(grid1), grid2.edges)
     return [grid1, grid2]
 
 

@@ -66,6 +66,7 @@ class LatticeNoise(Messenger):
                 weight = torch.exp(-0.5 * noise.square() * (1.0 - self.width**-2))
                 self._scale = self.particles * self.probs * weight / weight.sum(0)
             self._sites += 1
-            msg["value"] = msg["fn"].mean + msg["fn"].stddev * noise[..., None]
+            normal = msg["fn"].base_dist
+            msg["value"] = normal.loc + normal.scale * noise[..., None]
             msg["done"] = True
         msg["scale"] = msg["scale"] * self._scale

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from pyro import poutine
-from pyro.infer import ELBO, JitTrace_ELBO, Trace_ELBO
+from pyro.infer import Trace_ELBO
 from pyro.poutine import Trace
 from pyro.poutine.messenger import unwrap
-from torch import Tensor, nn
+from torch import nn
 
-__all__ = ["OBJECTIVES", "JitStickingTheLanding", "StickingTheLanding", "loss_terms", "make_objective"]
+__all__ = ["OBJECTIVES", "StickingTheLanding", "drawn", "make_objective"]
 
 
 class StickingTheLanding(Trace_ELBO):
@@ -30,7 +29,7 @@ class StickingTheLanding(Trace_ELBO):
         with _frozen(unwrap(guide)):
             replayed = poutine.trace(poutine.replay(guide, trace=guide_trace)).get_trace(*args, **kwargs)
         replayed.compute_log_prob()
-        for name, site in _drawn(guide_trace):
+        for name, site in drawn(guide_trace):
             log_q = replayed.nodes[name]["log_prob"]
             site["score_parts"] = site["score_parts"]._replace(entropy_term=log_q)
         return model_trace, guide_trace
@@ -49,44 +48,21 @@ def _frozen(module: nn.Module) -> Iterator[None]:
             child._parameters.update(parameters)
 
 
-class JitStickingTheLanding(StickingTheLanding, JitTrace_ELBO):
-    """`StickingTheLanding`, traced once and then run without Python."""
+#: What `--objective` accepts.
+OBJECTIVES: dict[str, type[Trace_ELBO]] = {"elbo": Trace_ELBO, "stl": StickingTheLanding}
 
 
-#: What `--objective` accepts: each objective, and the same compiled.
-OBJECTIVES: dict[str, tuple[type[ELBO], type[ELBO]]] = {
-    "elbo": (Trace_ELBO, JitTrace_ELBO),
-    "stl": (StickingTheLanding, JitStickingTheLanding),
-}
-
-
-def make_objective(name: str, particles: int, *, jit: bool) -> ELBO:
+def make_objective(name: str, particles: int) -> Trace_ELBO:
     """The ELBO object of a name, its particles vectorised, for models with one plate.
 
     Arguments:
         name: A key of `OBJECTIVES`.
         particles: Samples of the latents for each row.
-        jit: Whether it is traced once; never used for two models.
     """
-    options = {"ignore_jit_warnings": True} if jit else {}
-    return OBJECTIVES[name][jit](num_particles=particles, vectorize_particles=True, max_plate_nesting=1, **options)
+    return OBJECTIVES[name](num_particles=particles, vectorize_particles=True, max_plate_nesting=1)
 
 
-@torch.no_grad()
-def loss_terms(elbo: ELBO, model: nn.Module, guide: nn.Module, x: Tensor) -> dict[str, float]:
-    """An estimate of ``recon, kl1`` (and ``kl2``), nats, summed over rows; they sum to the loss.
-
-    The model and guide run as `elbo` runs them, but the objective is the plain ELBO's.
-    """
-    plain = Trace_ELBO(elbo.num_particles, vectorize_particles=True, max_plate_nesting=1)
-    [(model_trace, guide_trace)] = plain._get_traces(model, guide, (x,), {})
-    log_p = {name: float(site["log_prob_sum"]) for name, site in _drawn(model_trace)}
-    log_q = {name: float(site["log_prob_sum"]) for name, site in _drawn(guide_trace)}
-    terms = {"recon": -log_p["x"]} | {name.replace("z", "kl"): log_q[name] - log_p[name] for name in sorted(log_q)}
-    return {name: value / elbo.num_particles for name, value in terms.items()}
-
-
-def _drawn(trace: Trace) -> list[tuple[str, Any]]:
+def drawn(trace: Trace) -> list[tuple[str, Any]]:
     """The sites that have a density: plates announce themselves as sample sites too."""
     return [
         (name, site)

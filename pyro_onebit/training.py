@@ -18,17 +18,22 @@ from pyro.optim import PyroOptim
 from torch import nn
 from tqdm import tqdm
 
+from pyro_onebit.compiled import CompiledELBO
 from pyro_onebit.data import InputError, OneBitData
 from pyro_onebit.exact import Evaluation, evaluate
 from pyro_onebit.guides import GUIDES
 from pyro_onebit.models import MODELS
 from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture, Program
 from pyro_onebit.noise import LatticeNoise
-from pyro_onebit.objectives import OBJECTIVES, loss_terms, make_objective
+from pyro_onebit.objectives import OBJECTIVES, make_objective
 
 __all__ = ["PRESETS", "Config", "Recipe", "Run", "TrainingError", "build", "fit"]
 
 Preset = Literal["default", "thorough", "reference"]
+#: Logits a step computes at most, 13 MB of them: 64 particles become 16 at 100,000 dimensions, …
+_MAX_LOGITS = 3_200_000
+#: … and never fewer than this.
+_MIN_PARTICLES = 8
 #: A history has about this many rows, whatever the number of steps.
 _HISTORY_ROWS = 100
 #: The guide a number of layers is trained with if none is named.
@@ -45,11 +50,10 @@ class Recipe:
         steps: Steps of the optimiser.
         lr: Learning rate of the first step; it decays exponentially.
         lr_final: Learning rate of the last step.
-        particles: Lattice particles a codeword and step; None trains on a batch of `rows` with
-            independent noise.
+        particles: Lattice particles a codeword and step, fewer where ndims is very large (`_MAX_LOGITS`);
+            None trains on a batch of `rows` with independent noise.
         rows: Rows of that batch.
         noise_width: Standard deviation with which the first latent's lattice noise is drawn.
-        jit: Whether the objective is traced once and then run without Python.
         soap: Whether hidden layers are trained with SOAP rather than Adam.
         clip: Largest norm of a gradient.
     """
@@ -62,21 +66,18 @@ class Recipe:
     particles: int | None = None
     rows: int = 1000
     noise_width: float = 1.0
-    jit: bool = False
     soap: bool = False
     clip: float | None = None
 
 
 _DEFAULT = {
-    1: Recipe(ONE_LAYER, "elbo", steps=1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=2.5, jit=True, clip=1.0),
-    2: Recipe(
-        TWO_LAYER, "stl", 2500, lr=5e-3, lr_final=1e-5, particles=64, noise_width=1.5, jit=True, soap=True, clip=1.0
-    ),
+    1: Recipe(ONE_LAYER, "elbo", 1500, lr=5e-3, lr_final=1e-5, particles=64, noise_width=3.5, clip=1.0),
+    2: Recipe(TWO_LAYER, "stl", 2000, lr=5e-3, lr_final=5e-5, particles=64, noise_width=2.0, soap=True, clip=1.0),
 }
-#: The recipe of each preset and number of layers; `thorough` is the default with four times the steps.
+#: The recipe of each preset and number of layers; `thorough` is the default with five times the steps.
 PRESETS: dict[str, dict[int, Recipe]] = {
     "default": _DEFAULT,
-    "thorough": {layers: replace(recipe, steps=4 * recipe.steps) for layers, recipe in _DEFAULT.items()},
+    "thorough": {layers: replace(recipe, steps=5 * recipe.steps) for layers, recipe in _DEFAULT.items()},
     "reference": dict.fromkeys((1, 2), Recipe(REFERENCE, "elbo", steps=5000, lr=5e-3, lr_final=1e-4)),
 }
 
@@ -196,13 +197,14 @@ class _OneOptimizer(PyroOptim):
         self.decay = (recipe.lr_final / recipe.lr) ** (1.0 / recipe.steps)
         hidden = [p for p in parameters if recipe.soap and p.ndim == 2 and min(p.shape) > recipe.arch.width_x]
         others = [p for p in parameters if all(p is not h for h in hidden)]
-        betas = (0.95, 0.95) if recipe.soap else (0.9, 0.999)
+        # Beside SOAP, with its short memory, no longer than a rare failure of the decoder needs to be remembered.
+        betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
         self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
         if hidden:
             # A second of import that runs without SOAP need not wait for.
             from pytorch_optimizer import SOAP
 
-            self.optimizers.append(SOAP(hidden, lr=recipe.lr, betas=betas, weight_decay=0.0))
+            self.optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95), weight_decay=0.0))
 
     @property
     def lr(self) -> float:
@@ -241,8 +243,6 @@ def _isolated(seed: int) -> Iterator[None]:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(1)
         stack.enter_context(warnings.catch_warnings())
-        # Pyro's compiled ELBOs rest on torch.jit.trace, which works, and says it will go.
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         # Such a loss is an error here, said once.
         warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
         stack.enter_context(pyro.get_param_store().scope())
@@ -325,34 +325,33 @@ def _train_again(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -
 
 
 def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None:
+    start = time.perf_counter()
     recipe = run.config.recipe
-    elbo = make_objective(str(run.config.objective), recipe.particles or 1, jit=recipe.jit)
-    optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
-    svi = SVI(run.model, run.guide, optimizer, elbo)
     if recipe.particles:
         # The two codewords, each with its probability: the loss is per datum already.
         x, rows = run.data.codewords, 1
-        noise: Any = LatticeNoise(recipe.particles, run.data.probs, recipe.noise_width)
+        particles = max(_MIN_PARTICLES, min(recipe.particles, _MAX_LOGITS // x.numel()))
+        noise: Any = LatticeNoise(particles, run.data.probs, recipe.noise_width)
     else:
-        x, rows, noise = run.data.rows(recipe.rows), recipe.rows, nullcontext()
-    start = time.perf_counter()
+        x, rows, particles, noise = run.data.rows(recipe.rows), recipe.rows, 1, nullcontext()
+    elbo = make_objective(str(run.config.objective), particles)
+    with noise:
+        compiled = CompiledELBO(elbo, run.model, run.guide, x)
+    optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
+    svi = SVI(run.model, run.guide, optimizer, elbo.loss, loss_and_grads=compiled)
     stride = -(-recipe.steps // _HISTORY_ROWS)
     attempt = int(bool(run.history))
     try:
         for step in tqdm(range(recipe.steps), disable=True if quiet else None, leave=False, unit="step"):
-            if step % stride == 0:
-                with noise:
-                    terms = loss_terms(elbo, run.model, run.guide, x)
-                if not math.isfinite(sum(terms.values())):
-                    raise ArithmeticError(f"the loss of step {step} is not finite")
-                terms = {name: value / rows for name, value in terms.items()}
-                row = {"attempt": attempt, "step": step, "loss": sum(terms.values()), **terms, "lr": optimizer.lr}
-                for name, value in row.items():
-                    run.history.setdefault(name, []).append(value)
-            with noise:
-                loss = svi.step(x)
+            lr = optimizer.lr
+            loss = svi.step(x)
             if not math.isfinite(loss):
                 raise ArithmeticError(f"the loss of step {step} is not finite")
+            if step % stride == 0:
+                terms = {name: value / rows for name, value in compiled.terms.items()}
+                row = {"attempt": attempt, "step": step, "loss": loss / rows, **terms, "lr": lr}
+                for name, value in row.items():
+                    run.history.setdefault(name, []).append(value)
             if on_step is not None:
                 on_step(step)
     finally:

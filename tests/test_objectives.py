@@ -1,37 +1,27 @@
 import pytest
 import torch
-from pyro.infer import ELBO
 from torch import nn
 
-from pyro_onebit import Config, build, exact
+from pyro_onebit import Config, build
 from pyro_onebit.noise import LatticeNoise
-from pyro_onebit.objectives import OBJECTIVES, loss_terms, make_objective
+from pyro_onebit.objectives import OBJECTIVES, make_objective
 
 
-def gradient(elbo: ELBO, layers: int, particles: int) -> torch.Tensor:
+def gradient(name: str, layers: int, particles: int) -> torch.Tensor:
     model, guide, data = build(Config(ndims=3, layers=layers, preset="reference"))
     torch.manual_seed(0)
     with LatticeNoise(particles, data.probs, 1.5):
-        elbo.loss_and_grads(model, guide, data.codewords)
+        make_objective(name, particles).loss_and_grads(model, guide, data.codewords)
     return torch.cat([p.grad.flatten() for p in [*model.parameters(), *guide.parameters()]])
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_sticking_the_landing_keeps_the_expected_gradient(layers: int) -> None:
-    plain, stl = (gradient(make_objective(name, 20_000, jit=False), layers, 20_000) for name in ("elbo", "stl"))
+    plain, stl = (gradient(name, layers, 20_000) for name in ("elbo", "stl"))
     assert float((plain - stl).norm() / plain.norm()) < 0.02
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_compiled_objectives_have_the_same_gradient(name: str, layers: int) -> None:
-    plain, compiled = (gradient(make_objective(name, 20_000, jit=jit), layers, 20_000) for jit in (False, True))
-    # Tracing draws once more, so the lattices differ by their shifts.
-    assert float((plain - compiled).norm() / plain.norm()) < 0.02
-
-
-@pytest.mark.parametrize("jit", [False, True])
-def test_sticking_the_landing_is_silent_at_the_exact_posterior(jit: bool) -> None:
+def test_sticking_the_landing_is_silent_at_the_exact_posterior() -> None:
     """A decoder that ignores z has the prior as its posterior; at that guide the gradient is zero."""
     largest = {}
     for name in OBJECTIVES:
@@ -41,7 +31,7 @@ def test_sticking_the_landing_is_silent_at_the_exact_posterior(jit: bool) -> Non
                 p.zero_()
             guide.q_z1.variance_bias.fill_(torch.tensor(1.0).expm1().log())  # softplus of it is 1
         torch.manual_seed(0)
-        make_objective(name, 64, jit=jit).loss_and_grads(model, guide, data.codewords)
+        make_objective(name, 64).loss_and_grads(model, guide, data.codewords)
         largest[name] = max(float(p.grad.abs().max()) for p in guide.parameters())
     assert largest["stl"] < 1e-5
     assert largest["elbo"] > 1e-2
@@ -50,16 +40,5 @@ def test_sticking_the_landing_is_silent_at_the_exact_posterior(jit: bool) -> Non
 def test_sticking_the_landing_leaves_the_parameters_trainable() -> None:
     model, guide, data = build(Config(ndims=3, layers=2))
     held = list(guide.parameters())
-    make_objective("stl", 4, jit=False).loss(model, guide, data.codewords)
+    make_objective("stl", 4).loss(model, guide, data.codewords)
     assert all(a is b and isinstance(a, nn.Parameter) for a, b in zip(held, guide.parameters(), strict=True))
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_terms_are_the_exact_ones(layers: int) -> None:
-    model, guide, data = build(Config(ndims=5, layers=layers, prob=0.2, preset="reference"))
-    figures = exact.evaluate(model, guide, data)
-    torch.manual_seed(0)
-    with LatticeNoise(8192, data.probs, 1.5):
-        terms = loss_terms(make_objective("elbo", 8192, jit=False), model, guide, data.codewords)
-    for name, value in terms.items():
-        assert value == pytest.approx(figures[name], rel=1e-2, abs=2e-3)

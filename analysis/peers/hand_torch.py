@@ -222,10 +222,10 @@ def _optimizers(parameters: list[Tensor], recipe: Recipe) -> list[torch.optim.Op
     """Adam, and for the wide hidden layers SOAP if the recipe says so."""
     hidden = [p for p in parameters if recipe.soap and p.ndim == 2 and min(p.shape) > recipe.arch.width_x]
     others = [p for p in parameters if all(p is not h for h in hidden)]
-    betas = (0.95, 0.95) if recipe.soap else (0.9, 0.999)
+    betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
     if hidden:
         from pytorch_optimizer import SOAP
 
-        optimizers.append(SOAP(hidden, lr=recipe.lr, betas=betas, weight_decay=0.0))
+        optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95), weight_decay=0.0))
     return optimizers

@@ -1,0 +1,102 @@
+"""An ELBO and its gradient as one graph of tensor operations, run without Python and without autograd.
+
+A step on two scalar latents is a few hundred small operations; what Pyro, the distributions and
+autograd do between them takes several times as long as they do. So they do it once: the model and
+the guide run under the ELBO, its gradient is taken, and the operations of both are recorded.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import Trace_ELBO
+from pyro.infer.util import is_identically_zero
+from pyro.poutine import Trace
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from pyro_onebit.data import InputError
+from pyro_onebit.objectives import drawn
+
+__all__ = ["CompiledELBO"]
+
+
+class CompiledELBO:
+    """What ``SVI(..., loss_and_grads=...)`` takes, for one model, one guide and rows of one shape.
+
+    Handlers around the construction are part of what is recorded; later ones are without effect.
+    Noise is drawn anew at each call, from torch's generator; the construction leaves it as it was.
+
+    Arguments:
+        elbo: A `Trace_ELBO` with vectorised particles.
+        model: A Pyro model of rows x whose shapes and control flow never change.
+        guide: Its guide, whose latents are all reparameterised.
+        x: Rows x; only their values may change later.
+
+    Raises:
+        InputError: If a latent of the guide is not reparameterised.
+    """
+
+    def __init__(self, elbo: Trace_ELBO, model: nn.Module, guide: nn.Module, x: Tensor) -> None:
+        self._parameters = [p for module in (model, guide) for p in module.parameters() if p.requires_grad]
+        self._names: list[str] = []
+
+        def loss_and_grads(x: Tensor) -> tuple[Tensor, ...]:
+            [(model_trace, guide_trace)] = elbo._get_traces(model, guide, (x,), {})
+            terms, surrogate = _terms(model_trace, guide_trace)
+            self._names = list(terms)
+            grads = torch.autograd.grad(surrogate, self._parameters, materialize_grads=True)
+            return torch.stack(list(terms.values())) / elbo.num_particles, *(g / elbo.num_particles for g in grads)
+
+        with torch.random.fork_rng(devices=[]):
+            # A check of arguments is a branch on their values, which a recording cannot hold.
+            with pyro.validation_enabled(False):
+                graph: Any = make_fx(loss_and_grads)(x)
+            graph.graph.eliminate_dead_code()
+            with warnings.catch_warnings():
+                # torch.jit works here, and says that it will go: then the graph runs as it is, in Python.
+                warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+                self._graph = torch.jit.trace(graph, (x,), check_trace=False)
+        _keep_freed_memory()
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The last call's estimate of ``recon, kl1`` (and ``kl2``), nats, summed over rows; they sum to its loss."""
+        return dict(zip(self._names, self._values, strict=True))
+
+    def __call__(self, model: nn.Module, guide: nn.Module, x: Tensor) -> float:
+        """Set each parameter's gradient; return the loss, the negative ELBO summed over rows, nats."""
+        with torch.no_grad():
+            terms, *grads = self._graph(x)
+        for parameter, grad in zip(self._parameters, grads, strict=True):
+            parameter.grad = grad
+        self._values: list[float] = terms.tolist()
+        return sum(self._values)
+
+
+def _keep_freed_memory() -> None:
+    """Make freed temporaries stay with the process, where the C library (glibc) would return them.
+
+    Returned, each has to be mapped and cleared again at its next use, which at many dimensions takes
+    longer than what is computed in it. The library keeps blocks up to the size of the largest that
+    it has ever been given back, if that is at most 32 MB.
+    """
+    torch.empty(2**25 - 2**12, dtype=torch.uint8)
+
+
+def _terms(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor], Tensor]:
+    """The terms of the negative ELBO, and what is differentiated in place of their sum."""
+    model_sites, guide_sites = dict(drawn(model_trace)), dict(drawn(guide_trace))
+    log_p = {name: site["log_prob_sum"] for name, site in model_sites.items()}
+    terms = {"recon": -log_p["x"]}
+    surrogate = -sum(log_p.values())
+    for name, site in sorted(guide_sites.items()):
+        _, score_function, entropy = site["score_parts"]
+        if not is_identically_zero(score_function):
+            raise InputError(f"the guide's latent {name!r} is not reparameterised, and no other gradient is built in")
+        terms[name.replace("z", "kl")] = site["log_prob_sum"] - log_p[name]
+        surrogate = surrogate + (0.0 if is_identically_zero(entropy) else entropy.sum())
+    return terms, surrogate
