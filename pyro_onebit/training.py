@@ -26,6 +26,7 @@ from pyro_onebit.models import MODELS
 from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture, Program
 from pyro_onebit.noise import LatticeNoise
 from pyro_onebit.objectives import OBJECTIVES, make_objective
+from pyro_onebit.soap import SOAP
 
 __all__ = ["PRESETS", "Config", "Recipe", "Run", "TrainingError", "build", "fit"]
 
@@ -134,9 +135,14 @@ class Config:
 
     @property
     def recipe(self) -> Recipe:
-        """The preset's recipe with this configuration's changes."""
+        """The preset's recipe with this configuration's changes.
+
+        With one dimension there is nothing for a latent to make agree: without one the loss is the
+        entropy, and no loss is lower. Then none is planted.
+        """
         recipe = PRESETS[self.preset][self.layers]
-        return replace(recipe, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
+        arch = replace(recipe.arch, start=PLAIN) if self.ndims == 1 else recipe.arch
+        return replace(recipe, arch=arch, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
 
 
 def _check_name(what: str, name: Any, known: dict[str, Any]) -> None:
@@ -201,10 +207,7 @@ class _OneOptimizer(PyroOptim):
         betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
         self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
         if hidden:
-            # A second of import that runs without SOAP need not wait for.
-            from pytorch_optimizer import SOAP
-
-            self.optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95), weight_decay=0.0))
+            self.optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95)))
 
     @property
     def lr(self) -> float:

@@ -225,7 +225,7 @@ def _optimizers(parameters: list[Tensor], recipe: Recipe) -> list[torch.optim.Op
     betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
     if hidden:
-        from pytorch_optimizer import SOAP
+        from pyro_onebit.soap import SOAP
 
-        optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95), weight_decay=0.0))
+        optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95)))
     return optimizers

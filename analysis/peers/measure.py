@@ -113,8 +113,6 @@ def preload(contender: str) -> None:
         importlib.import_module(PEERS[contender])
     else:
         importlib.import_module("pyro_onebit.training")
-        with contextlib.suppress(ImportError):
-            importlib.import_module("pytorch_optimizer")
 
 
 def train(contender: str, work: Work, recorder: Recorder) -> Row:
