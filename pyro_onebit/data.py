@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import norm
+from scipy.special import ndtri
 from torch import Tensor
 
 __all__ = ["MAX_NDIMS", "InputError", "OneBitData", "ideal_threshold"]
@@ -24,7 +24,7 @@ def ideal_threshold(prob: float) -> float:
 
     A standard normal latent lies above it with probability `prob`.
     """
-    return float(norm.isf(prob))
+    return -float(ndtri(prob))
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from pyro_onebit.soap import SOAP
 __all__ = ["PRESETS", "Config", "Recipe", "Run", "TrainingError", "build", "fit"]
 
 Preset = Literal["default", "thorough", "reference"]
-#: Logits a step computes at most, 13 MB of them: 64 particles become 16 at 100,000 dimensions, …
-_MAX_LOGITS = 3_200_000
+#: Logits a step computes at most, 19 MB of them: 64 particles become 24 at 100,000 dimensions, …
+_MAX_LOGITS = 4_800_000
 #: … and never fewer than this.
 _MIN_PARTICLES = 8
 #: A history has about this many rows, whatever the number of steps.
@@ -73,12 +73,12 @@ class Recipe:
 
 _DEFAULT = {
     1: Recipe(ONE_LAYER, "elbo", 1500, lr=5e-3, lr_final=1e-5, particles=64, noise_width=3.5, clip=1.0),
-    2: Recipe(TWO_LAYER, "stl", 2000, lr=5e-3, lr_final=5e-5, particles=64, noise_width=2.0, soap=True, clip=1.0),
+    2: Recipe(TWO_LAYER, "stl", 1500, lr=5e-3, lr_final=5e-5, particles=64, noise_width=2.0, soap=True, clip=1.0),
 }
-#: The recipe of each preset and number of layers; `thorough` is the default with five times the steps.
+#: The recipe of each preset and number of layers; `thorough` is the default with eight times the steps.
 PRESETS: dict[str, dict[int, Recipe]] = {
     "default": _DEFAULT,
-    "thorough": {layers: replace(recipe, steps=5 * recipe.steps) for layers, recipe in _DEFAULT.items()},
+    "thorough": {layers: replace(recipe, steps=8 * recipe.steps) for layers, recipe in _DEFAULT.items()},
     "reference": dict.fromkeys((1, 2), Recipe(REFERENCE, "elbo", steps=5000, lr=5e-3, lr_final=1e-4)),
 }
 
