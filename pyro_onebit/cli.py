@@ -21,7 +21,7 @@ from pyro_onebit.files import check_writable
 from pyro_onebit.inference_data import write_inference_data
 from pyro_onebit.plots import save_study_figures
 from pyro_onebit.runs import load_run, save_run
-from pyro_onebit.study import format_table, grid, run_name, run_study
+from pyro_onebit.study import format_table, grid, run_study
 from pyro_onebit.training import Config, Preset, TrainingError, build, fit
 
 __all__ = ["main"]
@@ -59,8 +59,8 @@ class StudyCommand:
         """Train, write and print; 1 if a run failed."""
         configs = list(grid(self.ndims, self.layers, self.seeds, prob=self.prob, preset=self.preset, steps=self.steps))
         study = run_study(configs, self.out, self.jobs, quiet=self.quiet)
-        finished = [load_run(self.out / "runs" / run_name(c)) for c in configs if run_name(c) not in study.failures]
-        figures = save_study_figures(study.rows, finished, self.out / "figures")
+        solved = [(load_run(self.out / "runs" / name), truth) for name, truth in study.truths.items()]
+        figures = save_study_figures(study.rows, solved, self.out / "figures")
         if self.json:
             paths = [str(path) for path in figures]
             _print_json({"rows": study.rows, "failures": study.failures, "out": str(self.out), "figures": paths})

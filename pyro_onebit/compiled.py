@@ -7,7 +7,9 @@ the guide run under the ELBO, its gradient is taken, and the operations of both 
 
 from __future__ import annotations
 
+import operator
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -16,7 +18,9 @@ from pyro.infer import Trace_ELBO
 from pyro.infer.util import is_identically_zero
 from pyro.poutine import Trace
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx import Graph, GraphModule, Node
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from pyro_onebit.data import InputError
 from pyro_onebit.objectives import drawn
@@ -37,7 +41,7 @@ class CompiledELBO:
         x: Rows x; only their values may change later.
 
     Raises:
-        InputError: If a latent of the guide is not reparameterised.
+        InputError: If a latent of the guide is not reparameterised, or a tensor's value is read.
     """
 
     def __init__(self, elbo: Trace_ELBO, model: nn.Module, guide: nn.Module, x: Tensor) -> None:
@@ -52,10 +56,9 @@ class CompiledELBO:
             return torch.stack(list(terms.values())) / elbo.num_particles, *(g / elbo.num_particles for g in grads)
 
         with torch.random.fork_rng(devices=[]):
-            # A check of arguments is a branch on their values, which a recording cannot hold.
+            # Arguments' checks are no part of a step.
             with pyro.validation_enabled(False):
-                graph: Any = make_fx(loss_and_grads)(x)
-            graph.graph.eliminate_dead_code()
+                graph = _record(loss_and_grads, x)
             with warnings.catch_warnings():
                 # torch.jit works here, and says that it will go: then the graph runs as it is, in Python.
                 warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
@@ -75,6 +78,58 @@ class CompiledELBO:
             parameter.grad = grad
         self._values: list[float] = terms.tolist()
         return sum(self._values)
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes each operation on tensors as a node of a graph, after autograd: the backward pass's too.
+
+    `make_fx` does this as well, and works out shapes and stack traces, which takes half as long as
+    training. Tensors that are not results are held by reference, so that the graph sees the
+    parameters as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root, self.graph = nn.Module(), Graph()
+        self.nodes: dict[int, Node] = {}
+        self.held: list[Any] = []  # what is noted by id must not be freed, or the id is another's
+
+    def note(self, tensor: Tensor, node: Node) -> Node:
+        """Let `node` stand for `tensor`."""
+        self.nodes[id(tensor)] = node
+        self.held.append(tensor)
+        return node
+
+    def node(self, tensor: Tensor) -> Node:
+        """The node that stands for `tensor`."""
+        if id(tensor) not in self.nodes:
+            name = f"constant{len(self.nodes)}"
+            setattr(self.root, name, tensor)
+            self.note(tensor, self.graph.get_attr(name))
+        return self.nodes[id(tensor)]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        node = self.graph.call_function(func, *tree_map_only(Tensor, self.node, (args, kwargs)))
+        if isinstance(result, Tensor):
+            self.note(result, node)
+        elif isinstance(result, tuple | list):
+            for i, part in enumerate(result):
+                self.note(part, self.graph.call_function(operator.getitem, (node, i)))
+        else:
+            raise InputError("a model or guide that reads a tensor's value (`item`, an `if`) cannot be compiled")
+        return result
+
+
+def _record(f: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> GraphModule:
+    recorder = _Recorder()
+    recorder.note(x, recorder.graph.placeholder("x"))
+    with recorder:
+        result = f(x)
+    recorder.graph.output(tuple(recorder.node(part) for part in result))
+    recorder.graph.eliminate_dead_code()
+    return GraphModule(recorder.root, recorder.graph)
 
 
 def _keep_freed_memory() -> None:

@@ -34,9 +34,14 @@ _PRIOR_EDGES = torch.tensor([-10.0, -6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 
 
 
 class Evaluation(dict[str, float]):
-    """Exact figures by name, in nats per datum; `errors` holds the change when the nodes double."""
+    """Exact figures by name, in nats per datum; `truth` is the table they come from."""
 
-    errors: dict[str, float]
+    truth: Truth
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """By how much each figure changed when the nodes doubled."""
+        return self.truth.errors
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def evaluate(model: nn.Module, guide: nn.Module, data: OneBitData) -> Evaluation
         kl_aggregate=figures["kl_aggregate"],
         optimum=optimum(data.ndims, data.prob) if one_layer else data.entropy,
     )
-    result.errors = truth.errors
+    result.truth = truth
     return result
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_onebit.data import MAX_NDIMS, InputError, ideal_threshold
-from pyro_onebit.exact import Truth, solve
+from pyro_onebit.exact import Truth
 from pyro_onebit.files import write_whole
 from pyro_onebit.optimum import gaussian_optimum
 from pyro_onebit.study import ORIGINAL
@@ -201,14 +201,14 @@ def save(figure: Figure, path: Path) -> None:
     write_whole(path, content.getvalue())
 
 
-def save_study_figures(rows: Sequence[Mapping[str, Any]], runs: Sequence[Run], directory: Path) -> list[Path]:
+def save_study_figures(
+    rows: Sequence[Mapping[str, Any]], solved: Sequence[tuple[Run, Truth]], directory: Path
+) -> list[Path]:
     """Write a study's figures: losses, aggregates, and posteriors at each model's largest ndims.
-
-    Of several seeds, the densities show the first.
 
     Arguments:
         rows: The rows of ``results.csv``; with none, there is nothing to draw.
-        runs: The runs they are of.
+        solved: A run of each number of layers and dimensions, and its densities.
         directory: Where the PNG files go.
 
     Returns:
@@ -224,13 +224,10 @@ def save_study_figures(rows: Sequence[Mapping[str, Any]], runs: Sequence[Run], d
         for (layers, ndims), (loss, recon) in ORIGINAL.items()
         if rows[0]["prob"] == 0.5  # the original has no other
     ]
-    first: dict[tuple[int, int], Run] = {}
-    for run in runs:
-        first.setdefault((run.config.layers, run.data.ndims), run)
-    solved = {key: (run, solve(run.model, run.guide, run.data)) for key, run in first.items()}
-    figures = {"loss": loss_figure(rows, original), "aggregate": aggregate_figure(list(solved.values()))}
-    for layers, ndims in dict(sorted(solved)).items():  # of equal layers, the largest ndims is the last
-        figures[f"posterior-layers{layers}-ndims{ndims}"] = posterior_figure(*solved[layers, ndims])
+    figures = {"loss": loss_figure(rows, original), "aggregate": aggregate_figure(solved)}
+    largest = {run.config.layers: (run, truth) for run, truth in sorted(solved, key=lambda pair: pair[0].data.ndims)}
+    for layers, (run, truth) in sorted(largest.items()):
+        figures[f"posterior-layers{layers}-ndims{run.data.ndims}"] = posterior_figure(run, truth)
     paths = [directory / f"{name}.png" for name in figures]
     for figure, path in zip(figures.values(), paths, strict=True):
         save(figure, path)

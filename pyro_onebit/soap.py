@@ -36,7 +36,7 @@ class SOAP(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self) -> None:  # type: ignore[override]
         """Update the parameters from their gradients."""
         for group in self.param_groups:
             self._step(group)

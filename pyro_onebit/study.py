@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from pyro_onebit.data import InputError
+from pyro_onebit.exact import Truth
 from pyro_onebit.files import check_writable
 from pyro_onebit.runs import COLUMNS, save_run, write_table
 from pyro_onebit.training import Config, TrainingError, build, fit
@@ -41,10 +43,12 @@ class Study:
     Arguments:
         rows: One row of ``results.csv`` a run that succeeded, in the grid's order.
         failures: Name and reason of each run that did not.
+        truths: Name and densities of the first run that succeeded in each cell of layers and ndims.
     """
 
     rows: list[dict[str, Any]]
     failures: dict[str, str]
+    truths: dict[str, Truth]
 
 
 def run_name(config: Config) -> str:
@@ -74,24 +78,30 @@ def run_study(configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = 
     work = Parallel(n_jobs=min(jobs, max(1, len(configs))), return_as="generator_unordered")(
         delayed(_train_one)(i, configs[i], out / "runs" / run_name(configs[i])) for i in order
     )
-    results: dict[int, dict[str, Any] | str] = dict(
-        tqdm(work, total=len(configs), disable=True if quiet else None, unit="run")
-    )
+    results: dict[int, dict[str, Any] | str] = {}
+    first: dict[tuple[int, int], tuple[int, Truth]] = {}
+    for i, result, truth in tqdm(work, total=len(configs), disable=True if quiet else None, unit="run"):
+        results[i] = result
+        cell = (configs[i].layers, configs[i].ndims)
+        # Of all others the densities go at once: a study may have thousands of runs.
+        if truth is not None and i <= first.get(cell, (i, truth))[0]:
+            first[cell] = (i, truth)
     rows = [result for _, result in sorted(results.items()) if isinstance(result, dict)]
     failures = {run_name(configs[i]): result for i, result in sorted(results.items()) if isinstance(result, str)}
     write_table(out / "results.csv", COLUMNS, rows)
-    return Study(rows, failures)
+    truths = {run_name(configs[i]): truth for i, truth in sorted(first.values(), key=itemgetter(0))}
+    return Study(rows, failures, truths)
 
 
-def _train_one(index: int, config: Config, path: Path) -> tuple[int, dict[str, Any] | str]:
-    """One run in a worker: its row, or why it failed."""
+def _train_one(index: int, config: Config, path: Path) -> tuple[int, dict[str, Any] | str, Truth | None]:
+    """One run in a worker: its row and densities, or why it failed."""
     try:
         run = fit(*build(config), config)
     except TrainingError as error:
         save_run(error.run, path)
-        return index, str(error)
+        return index, str(error), None
     save_run(run, path)
-    return index, run.metrics
+    return index, run.metrics, run.truth
 
 
 def grid(ndims: Sequence[int], layers: Sequence[int], seeds: Sequence[int], **common: Any) -> Iterator[Config]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from pyro_onebit.compiled import CompiledELBO
 from pyro_onebit.data import InputError, OneBitData
-from pyro_onebit.exact import Evaluation, evaluate
+from pyro_onebit.exact import Evaluation, Truth, evaluate
 from pyro_onebit.guides import GUIDES
 from pyro_onebit.models import MODELS
 from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture, Program
@@ -161,6 +161,7 @@ class Run:
             the latent (see `fit`).
         seconds: Time of training, a second attempt included; judging is not.
         metrics: The columns of ``results.csv``; empty if training failed.
+        truth: The top latent's densities as last judged; None before.
     """
 
     model: nn.Module
@@ -170,10 +171,12 @@ class Run:
     history: dict[str, list[float]]
     seconds: float
     metrics: dict[str, Any] = field(default_factory=dict)
+    truth: Truth | None = None
 
     def judge(self) -> Evaluation:
-        """Compute `metrics` from the parameters, by quadrature."""
+        """Compute `metrics` and `truth` from the parameters, by quadrature."""
         figures = evaluate(self.model, self.guide, self.data)
+        self.truth = figures.truth
         config = self.config
         names = {
             "ndims": config.ndims,

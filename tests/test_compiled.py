@@ -7,7 +7,7 @@ import torch
 from pyro.distributions import Bernoulli
 from torch import Tensor, nn
 
-from pyro_onebit import Config, build, exact
+from pyro_onebit import Config, GaussianGuide, build, exact
 from pyro_onebit.compiled import CompiledELBO
 from pyro_onebit.data import InputError
 from pyro_onebit.noise import LatticeNoise
@@ -94,3 +94,21 @@ def test_a_guide_without_reparameterisation_is_refused() -> None:
     model, _, data = build(Config(ndims=3))
     with pytest.raises(InputError, match="'z1' is not reparameterised"):
         CompiledELBO(make_objective("elbo", 4), model, Detached(), data.codewords)
+
+
+def test_a_branch_on_a_value_is_refused() -> None:
+    class Branching(GaussianGuide):
+        def forward(self, x: Tensor) -> None:
+            if x.sum() > 1:
+                super().forward(x)
+
+    model, _, data = build(Config(ndims=3))
+    with pytest.raises(InputError, match="reads a tensor's value"):
+        CompiledELBO(make_objective("elbo", 4), model, Branching(3), data.codewords)
+
+
+def test_the_generator_is_left_as_it_was() -> None:
+    model, guide, data = build(Config(ndims=3))
+    before = torch.get_rng_state()
+    CompiledELBO(make_objective("elbo", 4), model, guide, data.codewords)
+    assert torch.equal(before, torch.get_rng_state())
