@@ -39,13 +39,21 @@ def test_history_holds_every_term(layers: int, preset: str) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_at_one_dimension_the_latent_ends_unused(layers: int) -> None:
     run = trained(ndims=1, layers=layers, steps=400)
-    assert run.history["attempt"][-1] == 1
     assert run.metrics["mutual_information"] < 0.01
     assert run.metrics["loss"] == pytest.approx(math.log(2), abs=1e-3)
 
 
+def test_a_run_worse_than_none_without_a_latent_begins_again() -> None:
+    """Three steps from the start with the bit in the latent leave a loss above two entropies."""
+    config = Config(ndims=2, layers=2, steps=3)
+    run = fit(*build(config), config)
+    assert run.history["attempt"] == [0, 0, 0, 1, 1, 1]
+    assert run.history["loss"][0] > 2 * run.data.entropy
+    assert run.metrics["loss"] < run.history["loss"][0]
+
+
 def test_a_second_attempt_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config(ndims=1, steps=20)
+    config = Config(ndims=2, layers=2, steps=3)
     monkeypatch.setattr("pyro_onebit.training._is_worse_than_no_latent", lambda run: False)
     first = fit(*build(config), config)
     monkeypatch.undo()
