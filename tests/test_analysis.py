@@ -10,6 +10,7 @@ import pytest
 ANALYSIS = Path(__file__).parents[1] / "analysis"
 #: Arguments that make a script quick; a script without an entry fails the test below.
 SMALL = {
+    "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "1"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
     "benchmark_training.py": [
         *("--steps", "3", "--ndims", "3", "--layers", "1", "--repeats", "1", "--threads", "1"),
