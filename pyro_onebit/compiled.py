@@ -7,6 +7,7 @@ the guide run under the ELBO, its gradient is taken, and the operations of both 
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
 from collections.abc import Callable
@@ -39,12 +40,15 @@ class CompiledELBO:
         model: A Pyro model of rows x whose shapes and control flow never change.
         guide: Its guide, whose latents are all reparameterised.
         x: Rows x; only their values may change later.
+        clip: Largest norm of the gradient of all parameters together; it is scaled down to that.
 
     Raises:
         InputError: If a latent of the guide is not reparameterised, or a tensor's value is read.
     """
 
-    def __init__(self, elbo: Trace_ELBO, model: nn.Module, guide: nn.Module, x: Tensor) -> None:
+    def __init__(
+        self, elbo: Trace_ELBO, model: nn.Module, guide: nn.Module, x: Tensor, clip: float | None = None
+    ) -> None:
         self._parameters = [p for module in (model, guide) for p in module.parameters() if p.requires_grad]
         self._names: list[str] = []
 
@@ -52,8 +56,12 @@ class CompiledELBO:
             [(model_trace, guide_trace)] = elbo._get_traces(model, guide, (x,), {})
             terms, surrogate = _terms(model_trace, guide_trace)
             self._names = list(terms)
+            surrogate = surrogate / elbo.num_particles
             grads = torch.autograd.grad(surrogate, self._parameters, materialize_grads=True)
-            return torch.stack(list(terms.values())) / elbo.num_particles, *(g / elbo.num_particles for g in grads)
+            norm = nn.utils.get_total_norm(grads)
+            if clip is not None:
+                grads = torch._foreach_mul(grads, (clip / (norm + 1e-6)).clamp(max=1.0))
+            return torch.stack([norm, *(term / elbo.num_particles for term in terms.values())]), *grads
 
         with torch.random.fork_rng(devices=[]):
             # Arguments' checks are no part of a step.
@@ -71,13 +79,21 @@ class CompiledELBO:
         return dict(zip(self._names, self._values, strict=True))
 
     def __call__(self, model: nn.Module, guide: nn.Module, x: Tensor) -> float:
-        """Set each parameter's gradient; return the loss, the negative ELBO summed over rows, nats."""
+        """Set each parameter's gradient; return the loss, the negative ELBO summed over rows, nats.
+
+        Raises:
+            ArithmeticError: If the loss or the gradient is not finite.
+        """
         with torch.no_grad():
-            terms, *grads = self._graph(x)
+            figures, *grads = self._graph(x)
+        norm, *self._values = figures.tolist()
+        loss: float = sum(self._values)
+        for what, value in (("loss", loss), ("gradient", norm)):
+            if not math.isfinite(value):
+                raise ArithmeticError(f"the {what} is not finite")
         for parameter, grad in zip(self._parameters, grads, strict=True):
             parameter.grad = grad
-        self._values: list[float] = terms.tolist()
-        return sum(self._values)
+        return loss
 
 
 class _Recorder(TorchDispatchMode):

@@ -84,8 +84,8 @@ def gaussian_optimum(ndims: int, prob: float = 0.5) -> GaussianOptimum:
 
     unused = GaussianOptimum(ndims * data.entropy, ndims * data.entropy, (0.0, 0.0), (1.0, 1.0))
     fits = [
-        minimize(loss, [np.log(separation), 0.0], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
-        for separation in (1.0, 4.0, 8.0)
+        minimize(loss, [np.log(separation), 0.0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-12})
+        for separation in (1.0, 6.0)
     ]
     best = min(fits, key=lambda fit: fit.fun)
     # Where z is not worth its cost the search creeps towards "unused" without arriving.
