@@ -22,10 +22,11 @@ from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 
 from pyro_onebit import Config, build, fit
+from pyro_onebit.config import PRESETS, Recipe
 from pyro_onebit.networks import PLAIN
 from pyro_onebit.plots import save
 from pyro_onebit.runs import write_table
-from pyro_onebit.training import PRESETS, Recipe, TrainingError
+from pyro_onebit.training import TrainingError
 
 COLUMNS = ("variant", "ndims", "seeds", "worst", "median", "best", "seconds")
 WHOLE = "default"

@@ -16,13 +16,14 @@ from typing import Annotated, Any
 
 import tyro
 
+from pyro_onebit.config import Config, Preset
 from pyro_onebit.data import InputError
 from pyro_onebit.files import check_writable
 from pyro_onebit.inference_data import write_inference_data
 from pyro_onebit.plots import save_study_figures
 from pyro_onebit.runs import load_run, save_run
 from pyro_onebit.study import format_table, grid, run_study
-from pyro_onebit.training import Config, Preset, TrainingError, build, fit
+from pyro_onebit.training import TrainingError, build, fit
 
 __all__ = ["main"]
 

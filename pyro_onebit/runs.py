@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from pyro_onebit.config import Config
 from pyro_onebit.data import InputError
 from pyro_onebit.files import write_whole
-from pyro_onebit.training import Config, Run, build
+from pyro_onebit.training import Run, build
 
 __all__ = ["COLUMNS", "load_run", "read_table", "save_run", "write_table"]
 

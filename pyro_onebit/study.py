@@ -12,11 +12,12 @@ from typing import Any
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from pyro_onebit.config import Config
 from pyro_onebit.data import InputError
 from pyro_onebit.exact import Truth
 from pyro_onebit.files import check_writable
 from pyro_onebit.runs import COLUMNS, save_run, write_table
-from pyro_onebit.training import Config, TrainingError, build, fit
+from pyro_onebit.training import TrainingError, build, fit
 
 __all__ = ["ORIGINAL", "Study", "format_table", "run_name", "run_study"]
 

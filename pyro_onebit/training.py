@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyro
 import torch
@@ -19,135 +18,24 @@ from torch import nn
 from tqdm import tqdm
 
 from pyro_onebit.compiled import CompiledELBO
+from pyro_onebit.config import Config, Recipe
 from pyro_onebit.data import InputError, OneBitData
 from pyro_onebit.exact import Evaluation, Truth, evaluate
 from pyro_onebit.guides import GUIDES
 from pyro_onebit.models import MODELS
-from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture, Program
+from pyro_onebit.networks import PLAIN, Program
 from pyro_onebit.noise import LatticeNoise
-from pyro_onebit.objectives import OBJECTIVES, make_objective
+from pyro_onebit.objectives import make_objective
 from pyro_onebit.soap import SOAP
 
-__all__ = ["PRESETS", "Config", "Recipe", "Run", "TrainingError", "build", "fit"]
+__all__ = ["Run", "TrainingError", "build", "fit"]
 
-Preset = Literal["default", "thorough", "reference"]
 #: Logits a step computes at most, 26 MB of them: 64 particles become 32 at 100,000 dimensions, …
 _MAX_LOGITS = 6_400_000
 #: … and never fewer than this.
 _MIN_PARTICLES = 8
 #: A history has about this many rows, whatever the number of steps.
 _HISTORY_ROWS = 100
-#: The guide a number of layers is trained with if none is named.
-DEFAULT_GUIDES = {1: "gaussian", 2: "two_layer"}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a preset trains.
-
-    Arguments:
-        arch: The networks.
-        objective: What is maximised, by name.
-        steps: Steps of the optimiser.
-        lr: Learning rate of the first step; it decays exponentially.
-        lr_final: Learning rate of the last step.
-        particles: Lattice particles a codeword and step, fewer where ndims is very large (`_MAX_LOGITS`);
-            None trains on a batch of `rows` with independent noise.
-        rows: Rows of that batch.
-        noise_width: Standard deviation with which the first latent's lattice noise is drawn.
-        soap: Whether hidden layers are trained with SOAP rather than Adam.
-        clip: Largest norm of the gradient.
-    """
-
-    arch: Architecture
-    objective: str
-    steps: int
-    lr: float
-    lr_final: float
-    particles: int | None = None
-    rows: int = 1000
-    noise_width: float = 1.0
-    soap: bool = False
-    clip: float | None = None
-
-
-_DEFAULT = {
-    1: Recipe(ONE_LAYER, "elbo", 1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=3.5, clip=1.0),
-    2: Recipe(TWO_LAYER, "stl", 1500, lr=5e-3, lr_final=5e-5, particles=64, noise_width=2.0, soap=True, clip=1.0),
-}
-#: The recipe of each preset and number of layers; `thorough` is the default with eight times the steps.
-PRESETS: dict[str, dict[int, Recipe]] = {
-    "default": _DEFAULT,
-    "thorough": {layers: replace(recipe, steps=8 * recipe.steps) for layers, recipe in _DEFAULT.items()},
-    "reference": dict.fromkeys((1, 2), Recipe(REFERENCE, "elbo", steps=5000, lr=5e-3, lr_final=1e-4)),
-}
-
-
-@dataclass(frozen=True)
-class Config:
-    """What identifies a run.
-
-    Arguments:
-        ndims: Dimensions of x.
-        layers: Latent layers, 1 or 2.
-        guide: A registered guide; None is the number of layers' own.
-        seed: Seed of the initial parameters and of all noise.
-        prob: Probability of codeword 1.
-        objective: What is maximised; None is the preset's. Every run is judged on the plain ELBO.
-        preset: The recipe.
-        steps: Steps, if not the recipe's.
-        lr: First learning rate, if not the recipe's.
-
-    Raises:
-        InputError: If a value is out of range, or a name is unknown.
-    """
-
-    ndims: int = 5
-    layers: int = 1
-    guide: str | None = None
-    seed: int = 0
-    prob: float = 0.5
-    objective: str | None = None
-    preset: Preset = "default"
-    steps: int | None = None
-    lr: float | None = None
-
-    def __post_init__(self) -> None:
-        OneBitData(self.ndims, self.prob)
-        _check_name("preset", self.preset, PRESETS)
-        if self.layers not in MODELS:
-            raise InputError(f"layers is {self.layers!r}; it must be 1 or 2")
-        if self.objective is None:
-            object.__setattr__(self, "objective", PRESETS[self.preset][self.layers].objective)
-        _check_name("objective", self.objective, OBJECTIVES)
-        if self.guide is None:
-            object.__setattr__(self, "guide", DEFAULT_GUIDES[self.layers])
-        _check_name("guide", self.guide, GUIDES)
-        needed = getattr(GUIDES[str(self.guide)], "layers", 1)
-        if needed != self.layers:
-            raise InputError(f"guide {self.guide!r} belongs to {needed} layer(s), not {self.layers}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed is {self.seed}; it must be from 0 to 2^63 - 1")
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"steps is {self.steps}; it must be at least 1")
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise InputError(f"lr is {self.lr}; it must be positive")
-
-    @property
-    def recipe(self) -> Recipe:
-        """The preset's recipe with this configuration's changes.
-
-        With one dimension there is nothing for a latent to make agree: without one the loss is the
-        entropy, and no loss is lower. Then none is planted.
-        """
-        recipe = PRESETS[self.preset][self.layers]
-        arch = replace(recipe.arch, start=PLAIN) if self.ndims == 1 else recipe.arch
-        return replace(recipe, arch=arch, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
-
-
-def _check_name(what: str, name: Any, known: dict[str, Any]) -> None:
-    if name not in known:
-        raise InputError(f"{what} is {name!r}; it must be one of {', '.join(sorted(known))}")
 
 
 @dataclass

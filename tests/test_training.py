@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyro_onebit import Config, InputError, OneBitData, Run, TrainingError, build, fit
-from pyro_onebit.training import PRESETS
+from pyro_onebit.config import PRESETS
 
 SHORT = {"ndims": 3, "steps": 30}
 

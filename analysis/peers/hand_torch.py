@@ -14,8 +14,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, elu, linear, s
 from peers import Layers, OnChunk, Work
 
 if TYPE_CHECKING:
+    from pyro_onebit.config import Recipe
     from pyro_onebit.data import OneBitData
-    from pyro_onebit.training import Recipe
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)

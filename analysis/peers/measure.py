@@ -49,8 +49,8 @@ MARGIN = 0.02
 
 def work_of(contender: str, ndims: int, layers: int, seed: int, steps: int | None) -> Work:
     """The reference settings for a peer; for the package its own number of steps."""
+    from pyro_onebit.config import Config
     from pyro_onebit.networks import MIN_VARIANCE
-    from pyro_onebit.training import Config
 
     preset: Any = PRESETS.get(contender, "reference")
     reference = Config(ndims=ndims, layers=layers, preset="reference").recipe
@@ -126,7 +126,8 @@ def train(contender: str, work: Work, recorder: Recorder) -> Row:
 
 def train_package(preset: Any, work: Work, recorder: Recorder) -> Row:
     """The package's own `fit`; also all its losses."""
-    from pyro_onebit.training import Config, TrainingError, build, fit
+    from pyro_onebit.config import Config
+    from pyro_onebit.training import TrainingError, build, fit
 
     config = Config(ndims=work.ndims, layers=work.layers, seed=work.seed, preset=preset, steps=work.steps)
     model, guide, data = build(config)
@@ -160,8 +161,9 @@ def judge(contender: str, work: Work, snapshot: Any) -> float:
     import numpy as np
     import torch
 
+    from pyro_onebit.config import Config
     from pyro_onebit.exact import evaluate
-    from pyro_onebit.training import Config, build
+    from pyro_onebit.training import build
 
     preset: Any = PRESETS.get(contender, "reference")
     model, guide, data = build(Config(ndims=work.ndims, layers=work.layers, preset=preset))
@@ -259,7 +261,8 @@ def train_by_hand(work: Work, recorder: Recorder) -> list[float]:
     import torch
 
     from peers import hand_torch
-    from pyro_onebit.training import Config, build
+    from pyro_onebit.config import Config
+    from pyro_onebit.training import build
 
     recorder.start = time.perf_counter()
     config = Config(ndims=work.ndims, layers=work.layers, seed=work.seed, steps=work.steps)
