@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from pyro_onebit.noise import LatticeNoise
 from pyro_onebit.objectives import make_objective
 from pyro_onebit.soap import SOAP
 
-__all__ = ["Run", "TrainingError", "build", "fit"]
+__all__ = ["Run", "TrainingError", "build", "fit", "make_optimizers"]
 
 #: Logits a step computes at most, 26 MB of them: 64 particles become 32 at 100,000 dimensions, …
 _MAX_LOGITS = 6_400_000
@@ -84,18 +83,24 @@ class TrainingError(RuntimeError):
     run: Run
 
 
+def make_optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """A recipe's optimizers: Adam, and SOAP for the square hidden layers if the recipe says so."""
+    hidden = [p for p in parameters if recipe.soap and p.ndim == 2 and min(p.shape) > recipe.arch.width_x]
+    others = [p for p in parameters if all(p is not h for h in hidden)]
+    # Beside SOAP, with its short memory, no longer than a rare failure of the decoder needs to be remembered.
+    betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
+    if hidden:
+        optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95)))
+    return optimizers
+
+
 class _OneOptimizer(PyroOptim):
     """Steps all parameters together, where `PyroOptim` would make each an optimizer of its own."""
 
     def __init__(self, parameters: list[nn.Parameter], recipe: Recipe) -> None:
         self.decay = (recipe.lr_final / recipe.lr) ** (1.0 / recipe.steps)
-        hidden = [p for p in parameters if recipe.soap and p.ndim == 2 and min(p.shape) > recipe.arch.width_x]
-        others = [p for p in parameters if all(p is not h for h in hidden)]
-        # Beside SOAP, with its short memory, no longer than a rare failure of the decoder needs to be remembered.
-        betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
-        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
-        if hidden:
-            self.optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95)))
+        self.optimizers = make_optimizers(parameters, recipe)
 
     @property
     def lr(self) -> float:
@@ -129,9 +134,6 @@ def _isolated(seed: int) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(1)
-        stack.enter_context(warnings.catch_warnings())
-        # Such a loss is an error here, said once.
-        warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
         stack.enter_context(pyro.get_param_store().scope())
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(torch.random.fork_rng(devices=[]))

@@ -110,6 +110,9 @@ def default_step(model: nn.Module, guide: nn.Module, data: OneBitData, recipe: R
     """
     if recipe.particles is None or recipe.objective not in ("elbo", "stl"):
         raise ValueError(f"this step is the lattice's, for the objectives elbo and stl; the recipe is {recipe}")
+    # Here, because the reference recipe does without the package.
+    from pyro_onebit.training import make_optimizers
+
     two_layers = hasattr(guide, "q_z2")
     q_z1, p_x = guide.q_z1, model.p_x
     x = data.codewords
@@ -154,7 +157,7 @@ def default_step(model: nn.Module, guide: nn.Module, data: OneBitData, recipe: R
         return (weight * (recon + log_ratio[..., 0])).sum()
 
     parameters = [*model.parameters(), *guide.parameters()]
-    optimizers = _optimizers(parameters, recipe)
+    optimizers = make_optimizers(parameters, recipe)
     decay = (recipe.lr_final / recipe.lr) ** (1.0 / recipe.steps)
 
     def step() -> float:
@@ -216,16 +219,3 @@ def _forward(weights: list[tuple[Tensor, Tensor]], c: Tensor) -> Tensor:
     for weight, bias in hidden:
         c = elu(linear(c, weight, bias))
     return linear(c, *last)
-
-
-def _optimizers(parameters: list[Tensor], recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Adam, and for the wide hidden layers SOAP if the recipe says so."""
-    hidden = [p for p in parameters if recipe.soap and p.ndim == 2 and min(p.shape) > recipe.arch.width_x]
-    others = [p for p in parameters if all(p is not h for h in hidden)]
-    betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
-    if hidden:
-        from pyro_onebit.soap import SOAP
-
-        optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95)))
-    return optimizers
