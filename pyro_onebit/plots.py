@@ -153,7 +153,7 @@ def posterior_figure(run: Run, truth: Truth) -> Figure:
     _draw_prior(axes, run, truth, color=_BLUE)
     for log_posterior in truth.log_posterior:
         axes.plot(truth.z, log_posterior.exp(), color=_DARK, ls="--", lw=1.0, label=r"exact $p(z\,|\,x)$")
-    for z, density in _truncated_normals(run.data.prob, truth):
+    for z, density in _truncated_normals(truth):
         axes.plot(z, density, color=_VERMILION, ls=":", lw=2.0, label="truncated Gaussian")
     axes.set_title(f"{_LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$")
     axes.set_ylim(bottom=0.0)
@@ -168,17 +168,14 @@ def _draw_prior(axes: Axes, run: Run, truth: Truth, color: str) -> None:
     axes.set(xlabel=f"$z_{run.config.layers}$", ylabel="density", xlim=(-limit, limit))
 
 
-def _truncated_normals(prob: float, truth: Truth) -> list[tuple[np.ndarray, np.ndarray]]:
+def _truncated_normals(truth: Truth) -> list[tuple[np.ndarray, np.ndarray]]:
     """Each codeword's (z, density): N(0, 1) on its side of the threshold, as q has the sides."""
-    mean = truth.under_q(truth.z)
-    side = 1.0 if mean[1] >= mean[0] else -1.0
-    threshold = side * ideal_threshold(prob)
     curves = []
-    for outward, share in ((-side, 1.0 - prob), (side, prob)):
-        z = threshold + outward * np.linspace(0.0, abs(threshold) + 2.0 * LIMIT, 400)
+    for outward, share in zip((-truth.side, truth.side), truth.probs.tolist(), strict=True):
+        z = truth.truncation + outward * np.linspace(0.0, abs(truth.truncation) + 2.0 * LIMIT, 400)
         density = np.exp(-0.5 * z**2) / (share * math.sqrt(2.0 * math.pi))
         # A first point, of density 0, draws the cut.
-        curves.append((np.append(threshold, z), np.append(0.0, density)))
+        curves.append((np.append(truth.truncation, z), np.append(0.0, density)))
     return curves
 
 

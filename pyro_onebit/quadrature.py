@@ -16,6 +16,20 @@ _ORDER = 12
 _X, _W = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(_ORDER))
 
 
+def _cumulative_weights() -> Tensor:
+    """Integrals from -1 to each node of the polynomials that are 1 at one node and 0 at the others.
+
+    Such a polynomial is sum_k (k + 1/2) w_j P_k(x_j) P_k(x), and the integral of (2k + 1) P_k is
+    P_{k+1} - P_{k-1}, with P_{-1} = -1 to make it vanish at -1.
+    """
+    legendre = np.polynomial.legendre.legvander(_X.numpy(), _ORDER)
+    before = np.concatenate([-np.ones((_ORDER, 1)), legendre[:, :-2]], 1)
+    return 0.5 * torch.from_numpy((legendre[:, 1:] - before) @ legendre[:, :-1].T) * _W
+
+
+_CUMULATIVE = _cumulative_weights()
+
+
 @dataclass(frozen=True)
 class Grid:
     """Composite Gauss-Legendre quadrature, twelve nodes a panel.
@@ -45,6 +59,13 @@ class Grid:
     def widths(self) -> Tensor:
         """The panels' widths, shape ``(panels,)``."""
         return torch.diff(self.edges)
+
+    def cumulative(self, values: Tensor) -> Tensor:
+        """Integrals from the first edge to each node, of functions given at the nodes, ``(..., N)``."""
+        panels = values.unflatten(-1, (-1, _ORDER))
+        inside = 0.5 * self.widths[:, None] * (panels @ _CUMULATIVE.T)
+        whole = 0.5 * self.widths * (panels @ _W)
+        return (inside + (whole.cumsum(-1) - whole)[..., None]).flatten(-2)
 
     def halved(self) -> Grid:
         """The same range with every panel cut in two."""

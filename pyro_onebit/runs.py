@@ -66,12 +66,13 @@ def _number(text: str) -> Any:
     return text
 
 
-def save_run(run: Run, path: Path) -> None:
+def save_run(run: Run, path: str | Path) -> None:
     """Write ``config.json``, ``checkpoint.pt``, ``history.csv`` and, if judged, ``metrics.json``.
 
     Raises:
         InputError: If the directory cannot be written.
     """
+    path = Path(path)
     described = {
         "format": FORMAT,
         "version": version("pyro-onebit"),
@@ -121,8 +122,9 @@ def _read(path: Path) -> bytes:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    text = _read(path)
     try:
-        content = json.loads(_read(path))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: it is not JSON ({error})") from None
     if not isinstance(content, dict):

@@ -1,5 +1,6 @@
 """Figures carry the numbers they are said to carry."""
 
+import dataclasses
 import math
 from functools import cache
 
@@ -21,6 +22,7 @@ from pyro_onebit.plots import (
     save,
     save_study_figures,
 )
+from pyro_onebit.quadrature import Grid
 
 CASES = [(1, 0.5), (2, 0.5), (1, 0.3), (2, 0.3)]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -164,13 +166,12 @@ def test_posterior_figure_draws_both_posteriors(layers: int, prob: float):
 
 def mirrored(truth: exact.Truth) -> exact.Truth:
     """The same run with z turned around."""
-    return exact.Truth(
-        -truth.z.flip(-1),
-        truth.weights.flip(-1),
-        truth.log_q.flip(-1),
-        truth.log_likelihood.flip(-1),
-        truth.terms,
-        truth.probs,
+    return dataclasses.replace(
+        truth,
+        grid=Grid(-truth.grid.edges.flip(-1)),
+        log_prior=truth.log_prior.flip(-1),
+        log_likelihood=truth.log_likelihood.flip(-1),
+        log_q=truth.log_q.flip(-1),
     )
 
 
@@ -195,11 +196,12 @@ def test_truncated_gaussians_are_densities_on_their_codewords_side(layers: int, 
 
 
 def test_posterior_figure_where_the_latent_is_not_used():
-    z = torch.linspace(-8, 8, 801, dtype=torch.float64)
-    log_q = torch.distributions.Normal(0.0, 1.0).log_prob(z).expand(2, -1)
+    grid = Grid(torch.linspace(-8, 8, 81, dtype=torch.float64))
+    z = grid.nodes
+    log_prior = torch.distributions.Normal(0.0, 1.0).log_prob(z)
     probs = torch.tensor([0.5, 0.5], dtype=torch.float64)
     flat = torch.full((2, len(z)), math.log(0.5), dtype=torch.float64)
-    truth = exact.Truth(z, torch.full_like(z, 0.02), log_q, flat, {}, probs)
+    truth = exact.Truth(grid, log_prior, flat, log_prior.expand(2, -1), probs, (grid,), {})
     run, _ = solved(1)
     [axes] = posterior_figure(run, truth).axes
     prior = xy(lines(axes, "$p(z)$")[0])[1]

@@ -1,0 +1,280 @@
+"""Monte Carlo bounds on the log evidence, each with what makes it untrustworthy, and the exact ones beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import RenyiELBO, Trace_ELBO
+from torch import Tensor, nn
+
+from pyro_onebit.data import InputError, OneBitData
+from pyro_onebit.exact import Joint, Truth
+from pyro_onebit.grids import double
+from pyro_onebit.psis import khat, khat_threshold
+from pyro_onebit.sampling import draw_posterior, draw_q, log_weight
+
+__all__ = ["Estimate", "bound_table", "eubo", "importance_bound", "log_weights", "pyro_bound"]
+
+#: Draws a codeword that are held at once, if a single repeat does not need more.
+_DRAWS = 2**20
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A Monte Carlo estimate for each codeword, in nats, each tensor of shape ``(2,)``.
+
+    Arguments:
+        value: The estimate, the mean over repeats.
+        standard_error: From the spread of the repeats; of a single one, from that of its weights (NaN if it
+            has but one), which is too small where the weights' tail is heavy.
+        probs: The codewords' probabilities.
+        ess: Effective sample size, (Σ w)² / Σ w², of a repeat's draws, the mean over repeats.
+        largest_share: The largest weight's share of their sum, the mean over repeats.
+        khat: PSIS k̂ of a repeat's draws (`psis.khat`), the median over repeats.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    probs: Tensor
+    ess: Tensor
+    largest_share: Tensor
+    khat: Tensor
+
+    @property
+    def average(self) -> tuple[float, float]:
+        """The estimate averaged over the data's distribution, and its standard error; nats per datum."""
+        error = (self.probs**2 @ self.standard_error**2).sqrt()
+        return float(self.probs @ self.value), float(error)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        yield
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InputError(f"{name} is {count!r}; it must be a whole number, at least 1")
+
+
+def log_weights(model: nn.Module, guide: nn.Module, data: OneBitData, draws: int, seed: int = 0) -> Tensor:
+    """log w = log p(x, z) - log q(z|x) of draws of q, for each codeword, in float64.
+
+    Arguments:
+        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
+        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        data: The codewords.
+        draws: Their number; memory is bounded but for the result.
+        seed: Of the draws; torch's generator is left as it was.
+
+    Returns:
+        Nats, shape ``(draws, 2)``.
+    """
+    _check_counts(draws=draws)
+    with _seeded(seed):
+        return _draw_log_weights(double(model), double(guide), data.codewords.double(), draws)
+
+
+def _draw_log_weights(model: Any, guide: Any, x: Tensor, draws: int) -> Tensor:
+    blocks = []
+    for start in range(0, draws, _DRAWS // 8):
+        latents = draw_q(guide, x, min(_DRAWS // 8, draws - start))
+        blocks.append(log_weight(model, guide, x, latents))
+    return torch.cat(blocks)
+
+
+def importance_bound(
+    model: nn.Module,
+    guide: nn.Module,
+    data: OneBitData,
+    particles: int,
+    *,
+    alpha: float = 0.0,
+    repeats: int = 1,
+    seed: int = 0,
+) -> Estimate:
+    r"""The importance-weighted bound :math:`\frac{1}{1-\alpha} \ln \frac1K \sum_k w_k^{1-\alpha}` by sampling.
+
+    alpha 0: IWAE_K (Burda, Grosse and Salakhutdinov 2016); other alpha: the Rényi bound (Li and Turner
+    2016), at 1 its limit, the ELBO. A lower bound on log p(x) in expectation for alpha from 0 on. Its exact
+    expectation is `exact.WeightLaw.expected_bound`.
+
+    Arguments:
+        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
+        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        data: The codewords.
+        particles: K, up to millions; what is kept of a draw is its weight.
+        alpha: The order.
+        repeats: Independent bounds that are averaged.
+        seed: Of the draws; torch's generator is left as it was.
+
+    Raises:
+        InputError: If `particles` or `repeats` is below 1.
+        ArithmeticError: If a parameter is not finite.
+    """
+    _check_counts(particles=particles, repeats=repeats)
+    double_model, double_guide, x = double(model), double(guide), data.codewords.double()
+    parts: list[tuple[Tensor, ...]] = []
+    with _seeded(seed):
+        at_once = max(1, _DRAWS // particles)
+        for start in range(0, repeats, at_once):
+            count = min(at_once, repeats - start)
+            log_w = _draw_log_weights(double_model, double_guide, x, count * particles)
+            parts.append(_summarise(log_w.reshape(particles, count, 2), alpha))
+    value, share_squared, largest, shape = (torch.cat(part) for part in zip(*parts, strict=True))
+    if repeats > 1:
+        error = value.std(0) / repeats**0.5
+    else:
+        # The delta method: Var(ln mean v) is about Var(v) / (K (E v)^2).
+        spread = share_squared[0] - 1.0 / particles
+        error = spread.clamp_min(0.0).sqrt() / abs(1.0 - alpha) if alpha != 1.0 else value[0] * torch.nan
+        error = error if particles > 1 else torch.full_like(error, torch.nan)
+    probs = data.probs.double()
+    return Estimate(value.mean(0), error, probs, (1.0 / share_squared).mean(0), largest.mean(0), shape.median(0).values)
+
+
+def _summarise(log_w: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of weights ``(K, repeats, 2)``: the bound, and the shares' sum of squares, largest, and k̂; ``(repeats, 2)``."""
+    log_v = log_w if alpha == 1.0 else (1.0 - alpha) * log_w
+    total = torch.logsumexp(log_v, 0)
+    bound = log_w.mean(0) if alpha == 1.0 else (total - torch.tensor(float(len(log_v))).log()) / (1.0 - alpha)
+    share = (log_v - total).exp_()
+    return bound, share.square().sum(0), share.amax(0), khat(log_v)
+
+
+def pyro_bound(
+    model: nn.Module,
+    guide: nn.Module,
+    data: OneBitData,
+    particles: int,
+    *,
+    alpha: float = 0.0,
+    repeats: int = 20,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """The same bound by Pyro's RenyiELBO (at alpha 1, Trace_ELBO): a check on both programs and `importance_bound`.
+
+    Every particle's logits are held at once, in the programs' own dtype.
+
+    Arguments: as for `importance_bound`; `model` and `guide` are Pyro programs with one plate around
+        all sites (otherwise Pyro gives the bound on the whole batch's joint).
+
+    Returns:
+        The mean over repeats and its standard error, nats, each of shape ``(2,)``.
+    """
+    _check_counts(particles=particles, repeats=repeats)
+    settings: dict[str, Any] = {"num_particles": particles, "vectorize_particles": True, "max_plate_nesting": 1}
+    elbo = Trace_ELBO(**settings) if alpha == 1.0 else RenyiELBO(alpha=alpha, **settings)
+    with _seeded(seed), pyro.get_param_store().scope():
+        values = [[-elbo.loss(model, guide, codeword[None]) for codeword in data.codewords] for _ in range(repeats)]
+    value = torch.tensor(values, dtype=torch.float64)
+    return value.mean(0), value.std(0) / repeats**0.5
+
+
+def eubo(
+    model: nn.Module, guide: nn.Module, data: OneBitData, truth: Truth, draws: int = 1000, seed: int = 0
+) -> Estimate:
+    r"""The evidence upper bound :math:`E_{p(z|x)} \ln w = \ln p(x) + \mathrm{KL}(p \,\|\, q)`, by exact posterior draws.
+
+    Its exact value is ``truth.log_evidence + joint.kl_reverse``.
+
+    Arguments:
+        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
+        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        data: The codewords.
+        truth: Their ``exact.solve``, on whose grids the posterior is drawn.
+        draws: Their number, at least 2.
+        seed: Of the draws; torch's generator is left as it was.
+    """
+    _check_counts(draws=draws)
+    double_model, double_guide, x = double(model), double(guide), data.codewords.double()
+    with _seeded(seed):
+        log_w = log_weight(double_model, double_guide, x, draw_posterior(double_model, x, truth, draws))
+    equal = torch.full((2,), float(draws), dtype=torch.float64)
+    return Estimate(
+        log_w.mean(0), log_w.std(0) / draws**0.5, truth.probs, equal, 1.0 / equal, torch.full_like(equal, torch.nan)
+    )
+
+
+def bound_table(
+    model: nn.Module,
+    guide: nn.Module,
+    data: OneBitData,
+    joint: Joint,
+    particles: Sequence[int],
+    *,
+    alpha: float = 0.0,
+    repeats: int = 100,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Sampled bounds beside their exact expectations, a row for each K and each codeword, and one for their average.
+
+    Arguments:
+        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
+        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        data: The codewords.
+        joint: Their ``exact.solve_joint``.
+        particles: Values of K.
+        alpha: The order; 0 is the importance-weighted bound.
+        repeats: Independent bounds for each K.
+        seed: Of the draws.
+
+    Returns:
+        Rows with ``particles``, ``codeword`` (None: averaged over the data), ``estimate`` and
+        ``standard_error``; ``expected``, its exact expectation; ``gap``, how far that is below log p(x);
+        nats. For each codeword also ``ess``, ``largest_share``, ``khat``, ``khat_ideal``, what an ideal sample of
+        K draws would give, and ``trusted``, whether k̂ is below its threshold at K draws. None: not defined.
+
+    Raises:
+        InputError: If a value of K or `repeats` is below 1.
+    """
+    _check_counts(repeats=repeats, **{f"particles[{i}]": k for i, k in enumerate(particles)})
+    law = joint.law
+    expected = law.expected_bound(particles, alpha)
+    rows = []
+    for k, exact_value in zip(particles, expected, strict=True):
+        estimate = importance_bound(model, guide, data, k, alpha=alpha, repeats=repeats, seed=seed)
+        ideal = khat(law.quantiles(k) * (1.0 - alpha if alpha != 1.0 else 1.0))
+        for codeword in range(2):
+            shape = float(estimate.khat[codeword])
+            rows.append(
+                {
+                    "particles": k,
+                    "codeword": codeword,
+                    "estimate": float(estimate.value[codeword]),
+                    "standard_error": _finite(estimate.standard_error[codeword]),
+                    "expected": float(exact_value[codeword]),
+                    "gap": float(law.log_evidence[codeword] - exact_value[codeword]),
+                    "ess": float(estimate.ess[codeword]),
+                    "largest_share": float(estimate.largest_share[codeword]),
+                    "khat": _finite(shape),
+                    "khat_ideal": _finite(ideal[codeword]),
+                    "trusted": None if shape != shape else shape < khat_threshold(k),
+                }
+            )
+        value, error = estimate.average
+        average = float(law.probs @ exact_value)
+        rows.append(
+            {
+                "particles": k,
+                "codeword": None,
+                "estimate": value,
+                "standard_error": _finite(error),
+                "expected": average,
+                "gap": float(law.probs @ law.log_evidence) - average,
+            }
+        )
+    return rows
+
+
+def _finite(value: Any) -> float | None:
+    number = float(value)
+    return number if abs(number) < float("inf") else None
