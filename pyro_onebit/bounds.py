@@ -182,9 +182,9 @@ def pyro_bound(
 def eubo(
     model: nn.Module, guide: nn.Module, data: OneBitData, truth: Truth, draws: int = 1000, seed: int = 0
 ) -> Estimate:
-    r"""The evidence upper bound :math:`E_{p(z|x)} \ln w = \ln p(x) + \mathrm{KL}(p \,\|\, q)`, by exact posterior draws.
+    r"""The evidence upper bound :math:`E_{p(z|x)} \ln w`, by exact posterior draws.
 
-    Its exact value is ``truth.log_evidence + joint.kl_reverse``.
+    Its exact value is log p(x) + KL(p ‖ q), ``truth.log_evidence + joint.kl_reverse``.
 
     Arguments:
         model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.

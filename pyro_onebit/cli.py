@@ -16,13 +16,16 @@ from typing import Annotated, Any
 
 import tyro
 
+from pyro_onebit import exact
+from pyro_onebit.bounds import bound_table, eubo
 from pyro_onebit.config import Config, Preset
 from pyro_onebit.data import InputError
 from pyro_onebit.files import check_writable
 from pyro_onebit.inference_data import write_inference_data
 from pyro_onebit.plots import save_study_figures
 from pyro_onebit.runs import load_run, save_run
-from pyro_onebit.study import format_table, grid, run_study
+from pyro_onebit.study import grid, run_study
+from pyro_onebit.tables import format_bounds, format_checks, format_table
 from pyro_onebit.training import TrainingError, build, fit
 
 __all__ = ["main"]
@@ -101,13 +104,16 @@ class TrainCommand:
             return 1
         save_run(run, self.out)
         write_inference_data(run, self.out / "posterior.nc")
-        _print_figures(run.metrics, as_json=self.json)
+        if self.json:
+            _print_json(run.metrics)
+        else:
+            _print_figures(run.metrics)
         return 0
 
 
 @dataclass(frozen=True)
 class EvaluateCommand:
-    """Compute the exact figures of a run anew from its parameters.
+    """Compute the exact figures of a run anew from its parameters, and how far q is from the posterior.
 
     Arguments:
         run_directory: A run's directory.
@@ -120,8 +126,65 @@ class EvaluateCommand:
     def run(self) -> int:
         """Load, evaluate and print."""
         run = load_run(self.run_directory)
-        errors = run.judge().errors
-        _print_figures(run.metrics, errors, as_json=self.json)
+        figures = run.judge()
+        truth = figures.truth
+        checks = exact.posterior_checks(truth, exact.solve_joint(run.model, run.guide, run.data, truth))
+        if self.json:
+            threshold = {"learned": truth.crossing, "ideal": truth.truncation}
+            _print_json({**run.metrics, "errors": figures.errors, "threshold": threshold, "posterior": checks})
+        else:
+            _print_figures(run.metrics, figures.errors)
+            crossing = "none" if truth.crossing is None else f"{truth.crossing:.5f}"
+            print(f"\nthe decoder's threshold: {crossing}; an ideal model's: {truth.truncation:.5f}")
+            print(format_checks(checks))
+        return 0
+
+
+@dataclass(frozen=True)
+class BoundsCommand:
+    """Importance-weighted bounds of a run by sampling, beside their exact expectations.
+
+    Arguments:
+        run_directory: A run's directory.
+        particles: Draws a bound, K; one row each.
+        repeats: Independent bounds for each K.
+        alpha: Order of the bound: 0 is IWAE, others are Rényi bounds, 1 the ELBO.
+        seed: Seed of the draws.
+        json: Print one JSON object.
+    """
+
+    run_directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    particles: tuple[int, ...] = (1, 10, 100, 1000)
+    repeats: int = 100
+    alpha: float = 0.0
+    seed: int = 0
+    json: bool = False
+
+    def run(self) -> int:
+        """Load, sample, integrate and print."""
+        run = load_run(self.run_directory)
+        programs = (run.model, run.guide, run.data)
+        truth = exact.solve(*programs)
+        joint = exact.solve_joint(*programs, truth)
+        rows = bound_table(*programs, joint, self.particles, alpha=self.alpha, repeats=self.repeats, seed=self.seed)
+        upper, upper_error = eubo(*programs, truth, seed=self.seed).average
+        probs = truth.probs
+        figures = {
+            "elbo": float(probs @ (truth.log_evidence - joint.kl_forward)),
+            "log_evidence": float(probs @ truth.log_evidence),
+            "eubo": float(probs @ (truth.log_evidence + joint.kl_reverse)),
+        }
+        if self.json:
+            estimate = {"estimate": upper, "standard_error": upper_error}
+            _print_json(
+                {"alpha": self.alpha, "repeats": self.repeats, **figures, "eubo_sampled": estimate, "rows": rows}
+            )
+        else:
+            print(format_bounds(rows))
+            print(
+                f"exact ELBO {figures['elbo']:.6f}   log evidence {figures['log_evidence']:.6f}   "
+                f"EUBO {figures['eubo']:.6f} (sampled: {upper:.6f} ± {upper_error:.6f})"
+            )
         return 0
 
 
@@ -129,10 +192,7 @@ def _print_json(content: dict[str, Any]) -> None:
     print(json.dumps(content, allow_nan=False))
 
 
-def _print_figures(metrics: dict[str, Any], errors: dict[str, float] | None = None, *, as_json: bool) -> None:
-    if as_json:
-        _print_json(metrics if errors is None else {**metrics, "errors": errors})
-        return
+def _print_figures(metrics: dict[str, Any], errors: dict[str, float] | None = None) -> None:
     for name, value in metrics.items():
         shown = f"{value:.8f}" if isinstance(value, float) else value
         print(f"{name:<18} {shown}" + (f"  ± {errors[name]:.0e}" if errors and name in errors else ""))
@@ -142,6 +202,7 @@ Command = (
     Annotated[StudyCommand, tyro.conf.subcommand("study")]
     | Annotated[TrainCommand, tyro.conf.subcommand("train")]
     | Annotated[EvaluateCommand, tyro.conf.subcommand("evaluate")]
+    | Annotated[BoundsCommand, tyro.conf.subcommand("bounds")]
 )
 
 
@@ -172,9 +233,12 @@ def _parse(arguments: Sequence[str] | None) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 if a training failed, 2 for what the user got wrong."""
+    """Run the command; the exit code is 0, 1 if a computation failed, 2 for what the user got wrong."""
     try:
         return int(_parse(arguments).run())
+    except ArithmeticError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

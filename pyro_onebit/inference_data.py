@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.files import write_whole
+from pyro_onebit.psis import khat, load_arviz
+from pyro_onebit.sampling import draw_q, log_likelihood, log_weight
 from pyro_onebit.training import Run
 
 if TYPE_CHECKING:
@@ -24,15 +26,6 @@ __all__ = ["to_inference_data", "write_inference_data"]
 
 #: Dimensions of x beyond which draws of x would only repeat, at great length, what a few say.
 _MAX_PREDICTED = 100
-
-
-def _arviz() -> Any:
-    # Takes seconds to import, and announces its next major version once a day.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import arviz
-
-    return arviz
 
 
 @torch.no_grad()
@@ -48,42 +41,30 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
         Groups ``posterior`` (draws of q; ``z1`` and ``z2`` of dims chain, draw, codeword), ``prior``,
         ``posterior_predictive`` (``x``, its first dimensions), ``log_likelihood`` (``x``: log p(x|z1),
         nats, summed over dimensions), ``sample_stats`` (``log_weight``: log p(x, z) - log q(z|x)),
-        ``observed_data``; attributes say library, version and configuration.
+        ``observed_data``, ``constant_data`` (of each codeword: ``prob``, ``pareto_k``, the k̂ of its draws'
+        weights, and, if the run has been judged, ``log_evidence``, exact) and ``training_history`` (the columns
+        of ``history.csv``); attributes say library, version and configuration.
     """
-    az = _arviz()
+    az = load_arviz()
     x = run.data.codewords
     model: Any = run.model
-    guide: Any = run.guide
-    top = torch.distributions.Normal(0.0, 1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        q_z1 = guide.q_z1(x)
-        z1 = q_z1.sample((draws,))
-        latents, priors = {"z1": z1}, {}
-        log_weight = -q_z1.log_prob(z1)
-        if run.config.layers == 2:
-            q_z2 = guide.q_z2(z1)
-            z2 = q_z2.sample()
-            latents["z2"], priors["z2"] = z2, torch.randn(draws, 1)
-            priors["z1"] = model.p_z1(priors["z2"]).sample()
-            log_weight = log_weight - q_z2.log_prob(z2) + model.p_z1(z2).log_prob(z1) + top.log_prob(z2).squeeze(-1)
-        else:
-            priors["z1"] = torch.randn(draws, 1)
-            log_weight = log_weight + top.log_prob(z1).squeeze(-1)
+        latents = draw_q(run.guide, x, draws)
+        likelihood = log_likelihood(model, x, latents["z1"])
+        log_w = log_weight(model, run.guide, x, latents, likelihood)
+        top = torch.randn(draws, 1)
+        priors = {"z1": top} if run.config.layers == 1 else {"z1": model.p_z1(top).sample(), "z2": top}
         # Block by block: (draws, 2, ndims) at once would be gigabytes for a large ndims.
         shown = min(run.data.ndims, _MAX_PREDICTED)
-        log_likelihood, predicted = [], []
-        for block in z1.split(max(1, 2**22 // (2 * run.data.ndims))):
-            p_x = model.p_x(block)
-            log_likelihood.append(p_x.log_prob(x))
-            predicted.append(torch.bernoulli(p_x.mean[..., :shown]))
-        likelihood = torch.cat(log_likelihood)
+        blocks = latents["z1"].split(max(1, 2**21 // run.data.ndims))
+        predicted = torch.cat([torch.bernoulli(model.p_x(block).mean[..., :shown]) for block in blocks])
     coords = {"codeword": [0, 1], "x_dim": np.arange(shown)}
     by_codeword = {name: ["codeword"] for name in ("z1", "z2", "log_weight")}
     data = az.from_dict(
         posterior={name: _chain(value.squeeze(-1)) for name, value in latents.items()},
-        posterior_predictive={"x": _chain(torch.cat(predicted)).astype(np.int8)},
-        sample_stats={"log_weight": _chain(log_weight + likelihood)},
+        posterior_predictive={"x": _chain(predicted).astype(np.int8)},
+        sample_stats={"log_weight": _chain(log_w)},
         observed_data={"x": x[:, :shown].numpy().astype(np.int8)},
         coords=coords,
         dims={"x": ["codeword", "x_dim"], **by_codeword},
@@ -91,12 +72,27 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
     # Apart, because here the same names have other dimensions.
     data.extend(az.from_dict(log_likelihood={"x": _chain(likelihood)}, coords=coords, dims={"x": ["codeword"]}))
     data.extend(az.from_dict(prior={name: _chain(value.squeeze(-1)) for name, value in priors.items()}))
+    constants = {"prob": run.data.probs.numpy(), "pareto_k": khat(log_w).numpy()}
+    if run.truth is not None:
+        constants["log_evidence"] = run.truth.log_evidence.numpy()
+    data.add_groups(
+        constant_data=_columns(az, constants, "codeword"),
+        training_history=_columns(az, run.history, "row"),
+    )
     data.attrs.update(
         inference_library="pyro_onebit",
         inference_library_version=version("pyro-onebit"),
         config=json.dumps(asdict(run.config)),
     )
     return data
+
+
+def _columns(az: Any, columns: Mapping[str, Any], dim: str) -> Any:
+    """Columns of equal length as a dataset of one dimension."""
+    dims = {name: [dim] for name in columns}
+    return az.dict_to_dataset(
+        {name: np.asarray(values) for name, values in columns.items()}, dims=dims, default_dims=[]
+    )
 
 
 def _chain(draws: Tensor) -> np.ndarray:

@@ -81,7 +81,7 @@ class Latent:
     @cached_property
     def truncation(self) -> float:
         r"""Where an ideal standard normal latent is cut: :math:`\mp\Phi^{-1}(p)`, as q has the sides."""
-        return self.side * ideal_threshold(float(self.probs[1]))
+        return self.side * ideal_threshold(float(self.probs[1])) + 0.0  # not -0
 
     @cached_property
     def log_truncated(self) -> Tensor:

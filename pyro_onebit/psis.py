@@ -40,7 +40,7 @@ def khat(log_weights: Tensor) -> Tensor:
     """
     if len(log_weights) < KHAT_MINIMUM:
         return torch.full(log_weights.shape[1:], math.nan, dtype=torch.float64)
-    draws_last = np.array(log_weights.double().movedim(0, -1), order="C")  # a copy: ArviZ writes into it
+    draws_last = log_weights.double().movedim(0, -1).contiguous().clone().numpy()  # ArviZ writes into it
     arviz = load_arviz()
     with np.errstate(over="ignore"):  # of shapes that it then gives no weight
         _, shape = arviz.psislw(draws_last)

@@ -19,7 +19,7 @@ from pyro_onebit.files import check_writable
 from pyro_onebit.runs import COLUMNS, save_run, write_table
 from pyro_onebit.training import TrainingError, build, fit
 
-__all__ = ["ORIGINAL", "Study", "format_table", "run_name", "run_study"]
+__all__ = ["ORIGINAL", "Study", "grid", "run_name", "run_study"]
 
 #: The original experiment's published results: (layers, ndims) to (loss, recon per dimension), nats,
 #: Monte Carlo estimates over 10,000 samples of one trained model each (github.com/RuiShu/one-bit-vae).
@@ -117,25 +117,3 @@ def grid(ndims: Sequence[int], layers: Sequence[int], seeds: Sequence[int], **co
 
 def _distinct(values: Sequence[int]) -> list[int]:
     return list(dict.fromkeys(values))
-
-
-def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The table as text: each run beside its limit and, where there is one, the original's result."""
-    header = (
-        f"{'layers':>6} {'ndims':>6} {'seed':>4} │ {'loss':>8} {'limit':>8} {'above':>8} {'original':>8} │ "
-        f"{'recon/dim':>9} {'original':>9} │ {'kl1':>8} {'kl2':>7} {'KL post.':>8} {'I(x;z)':>7} {'seconds':>7}"
-    )
-    lines = [header, "─" * len(header)]
-    for row in rows:
-        original = ORIGINAL.get((row["layers"], row["ndims"])) if row["prob"] == 0.5 else None
-        loss, recon = (f"{original[0]:8.5f}", f"{original[1]:9.2e}") if original else (" " * 8, " " * 9)
-        lines.append(
-            f"{row['layers']:6d} {row['ndims']:6d} {row['seed']:4d} │ "
-            f"{row['loss']:8.5f} {row['optimum']:8.5f} {row['loss'] - row['optimum']:8.5f} {loss} │ "
-            f"{row['recon_per_dim']:9.2e} {recon} │ {row['kl1']:8.4f} {row['kl2']:7.4f} "
-            f"{row['kl_posterior']:8.5f} {row['mutual_information']:7.4f} {row['seconds']:7.1f}"
-        )
-    lines.append(
-        "nats per datum; limit: the lowest loss of the family (one layer: any decoder, Gaussian q; two: entropy)"
-    )
-    return "\n".join(lines)

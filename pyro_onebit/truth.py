@@ -122,7 +122,7 @@ def _two_layers(model: Any, guide: Any, x: Tensor, probs: Tensor, grid1: Grid, g
 
 
 def _log_mixture(weights: Tensor, densities: Tensor, log_weights: Tensor, log_densities: Tensor) -> Tensor:
-    """log of the mixtures ``weights @ densities.T``, also where they underflow: ``(2, N)`` and ``(M, N)`` to ``(2, M)``."""
+    """log of the mixtures ``weights @ densities.T``, ``(2, N)`` and ``(M, N)``, also where they underflow."""
     log_mixture = (weights @ densities.T).log()
     for codeword, m in torch.nonzero(torch.isinf(log_mixture)).tolist():
         log_mixture[codeword, m] = torch.logsumexp(log_weights[codeword] + log_densities[m], -1)

@@ -6,21 +6,26 @@ Everything that importance sampling does with K draws depends on the law of r al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_onebit.latent import Latent
-from pyro_onebit.quadrature import refine
+from pyro_onebit.quadrature import Grid, refine
 
 __all__ = ["WeightLaw", "law_of_one_latent"]
 
 _BLOCK = 2**21
 #: The integral over log s starts where K s is e^-45: both of its terms are then 1 to 1e-19.
 _BELOW = 45.0
+#: Where log s is beyond this, only draws of next to no weight still count.
+_FAR = 50.0
+#: The most steps of them that are told apart.
+_STEPS = 1024
 
 
 @dataclass(frozen=True)
@@ -95,13 +100,15 @@ class WeightLaw:
 
     def quantiles(self, count: int) -> Tensor:
         """log r at the probabilities (i + 1/2) / count under q, ascending, shape ``(count, 2)``: an ideal sample."""
-        levels = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+        log_above = np.log((count - 0.5 - np.arange(count)) / count)
         columns = []
-        for log_r, q in zip(self.log_ratio, self.q, strict=True):
-            order = log_r.argsort()
-            cumulative = q[order].cumsum(0)
-            columns.append(log_r[order][torch.searchsorted(cumulative, levels).clamp_max(len(order) - 1)])
-        return torch.stack(columns, 1)
+        for log_r, q in zip(self.log_ratio.numpy(), self.q.numpy(), strict=True):
+            order = np.argsort(log_r)
+            # Above an atom lies what comes after it, and half of itself. The tail is nearly a power law:
+            # straight in the logarithms of r and of the mass above.
+            above = np.cumsum(q[order][::-1])[::-1] - 0.5 * q[order]
+            columns.append(np.interp(-log_above, -np.log(np.maximum(above, 1e-300)), log_r[order]))
+        return torch.from_numpy(np.stack(columns, 1))
 
 
 def law_of_one_latent(latent: Latent) -> WeightLaw:
@@ -114,19 +121,42 @@ def law_of_one_latent(latent: Latent) -> WeightLaw:
 def _expected_log_mean(log_v: Tensor, mass: Tensor, ks: Tensor) -> Tensor:
     """E log of the mean of K draws of v, for each K."""
     first = -_BELOW - float(ks.max().log())
-    last = max(_BELOW, _BELOW - float(log_v.min()))
-    # Where v is tiny with some probability, the integrand stays level over a very long way.
-    far = torch.logspace(1.7, torch.log10(torch.tensor(last)).item(), 24, dtype=torch.float64)
-    edges = torch.cat([torch.linspace(first, 49.0, 32, dtype=torch.float64), far[far > 50.0]])
+    edges = torch.linspace(first, _FAR, 40, dtype=torch.float64)
     grid = refine(partial(_integrand, log_v, mass, ks), edges, tolerance=1e-9)
-    return grid.weights @ _integrand(log_v, mass, ks, grid.nodes)
+    near = grid.weights @ _integrand(log_v, mass, ks, grid.nodes)
+    # Draws this much larger are out of the sum by now.
+    tiny = log_v < 5.0 - _FAR
+    return near + _far_integral(log_v[tiny], mass[tiny], ks)
+
+
+def _far_integral(log_v: Tensor, mass: Tensor, ks: Tensor) -> Tensor:
+    """The integral where s is beyond e^50: draws of next to no weight, that all K draws may be.
+
+    There e^(-K s) is 0 and phi a staircase that goes on for as long as v is small, with a step, a few
+    units of log s wide, at each atom.
+    """
+    if float(mass.sum()) ** 2 * float(_FAR - log_v.min() if len(log_v) else 0.0) < 1e-10:
+        return torch.zeros_like(ks)
+    if len(log_v) > _STEPS:
+        order = log_v.argsort()
+        group = (mass[order].cumsum(0) / mass.sum() * _STEPS).long().clamp_max(_STEPS - 1)
+        total = torch.bincount(group, mass[order], _STEPS)
+        log_v = torch.bincount(group, mass[order] * log_v[order], _STEPS)[total > 0] / total[total > 0]
+        mass = total[total > 0]
+    around = torch.tensor([-12.0, -5.0, -2.0, 0.0, 2.0, 4.0], dtype=torch.float64)
+    edges = (around - log_v[:, None]).flatten()
+    grid = Grid(torch.cat([torch.tensor([_FAR], dtype=torch.float64), edges[edges > _FAR]]).unique())
+    return -(grid.weights @ (_transform(log_v, mass, grid.nodes)[:, None] ** ks))
+
+
+def _transform(log_v: Tensor, mass: Tensor, log_s: Tensor, kernel: Callable[[Tensor], Tensor] = torch.exp) -> Tensor:
+    """E kernel(-s v) at nodes log s ``(N,)``: phi, or with `expm1` phi - 1."""
+    blocks = log_s.split(max(1, _BLOCK // len(log_v)))
+    return torch.cat([kernel(-(block[:, None] + log_v).exp()) @ mass for block in blocks])
 
 
 def _integrand(log_v: Tensor, mass: Tensor, ks: Tensor, log_s: Tensor) -> Tensor:
     """e^(-K s) - phi(s)^K at nodes log s ``(N,)`` for each K, shape ``(N, len(ks))``."""
-    blocks = []
-    for block in log_s.split(max(1, _BLOCK // len(log_v))):
-        below_one = torch.expm1(-(block[:, None] + log_v).exp()) @ mass
-        blocks.append(torch.log1p(below_one.clamp(-1.0, 0.0)))
-    log_phi = torch.cat(blocks)[:, None]
+    # Through phi - 1, which keeps its digits where s is small.
+    log_phi = torch.log1p(_transform(log_v, mass, log_s, torch.expm1).clamp(-1.0, 0.0))[:, None]
     return (-ks * log_s.exp()[:, None]).exp() - (ks * log_phi).exp()

@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from conftest import FixedGuide, HardDecoder, LinearDecoder
 from scipy import integrate, optimize, stats
-from torch import nn
-from torch.distributions import Bernoulli, Independent, Normal
+from torch.distributions import Independent, Normal
 
 from pyro_onebit import Config, OneBitData, Run, build, exact, fit
 from pyro_onebit.optimum import gaussian_optimum
@@ -22,38 +22,6 @@ CASES = [(1, 1, 0.5), (1, 5, 0.5), (1, 1000, 0.3), (2, 1, 0.5), (2, 5, 0.5), (2,
 def trained(layers: int, ndims: int, prob: float) -> Run:
     config = Config(ndims=ndims, layers=layers, prob=prob, steps=150)
     return fit(*build(config), config)
-
-
-class FixedGuide(nn.Module):
-    """N(-loc, scale^2) for codeword 0 and N(loc, scale^2) for codeword 1."""
-
-    def __init__(self, loc: float, scale: float) -> None:
-        super().__init__()
-        self.loc, self.scale = loc, scale
-
-    def q_z1(self, x: torch.Tensor) -> Independent:
-        mean = self.loc * (2 * x.mean(-1, keepdim=True) - 1)
-        return Independent(Normal(mean, torch.full_like(mean, self.scale)), 1)
-
-
-class HardDecoder(nn.Module):
-    def __init__(self, ndims: int, error: float) -> None:
-        super().__init__()
-        self.ndims, self.error = ndims, error
-
-    def p_x(self, z1: torch.Tensor) -> Independent:
-        error = torch.full_like(z1, self.error)
-        probs = torch.where(z1 < 0, error, 1 - error)
-        return Independent(Bernoulli(probs=probs.expand(*z1.shape[:-1], self.ndims)), 1)
-
-
-class LinearDecoder(nn.Module):
-    def __init__(self, ndims: int, slope: float) -> None:
-        super().__init__()
-        self.ndims, self.slope = ndims, slope
-
-    def p_x(self, z1: torch.Tensor) -> Independent:
-        return Independent(Bernoulli(logits=(self.slope * z1).expand(*z1.shape[:-1], self.ndims)), 1)
 
 
 def test_worked_case_of_a_hard_decoder() -> None:

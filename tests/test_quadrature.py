@@ -19,6 +19,13 @@ def test_polynomials_are_exact_and_halving_doubles_the_nodes() -> None:
     assert (torch.diff(grid.halved().nodes) > 0).all()
 
 
+def test_cumulative_integrals_at_the_nodes() -> None:
+    grid = Grid(torch.tensor([-3.0, -1.0, 0.5, 4.0], dtype=torch.float64))
+    values = torch.stack([grid.nodes**11, torch.cos(grid.nodes)])
+    exact = torch.stack([(grid.nodes**12 - 3.0**12) / 12, torch.sin(grid.nodes) + math.sin(3.0)])
+    assert torch.allclose(grid.cumulative(values), exact, rtol=1e-11, atol=1e-10)
+
+
 @pytest.mark.parametrize("width", [1.0, 1e-2, 1e-4])
 def test_a_narrow_peak_is_resolved_where_it_is(width: float) -> None:
     def peak(z: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,86 @@
+"""Tables for a reader at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pyro_onebit.study import ORIGINAL
+
+__all__ = ["format_bounds", "format_checks", "format_table"]
+
+
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as text: each run beside its limit and, where there is one, the original's result."""
+    header = (
+        f"{'layers':>6} {'ndims':>6} {'seed':>4} │ {'loss':>8} {'limit':>8} {'above':>8} {'original':>8} │ "
+        f"{'recon/dim':>9} {'original':>9} │ {'kl1':>8} {'kl2':>7} {'KL post.':>8} {'I(x;z)':>7} {'seconds':>7}"
+    )
+    lines = [header, "─" * len(header)]
+    for row in rows:
+        original = ORIGINAL.get((row["layers"], row["ndims"])) if row["prob"] == 0.5 else None
+        loss, recon = (f"{original[0]:8.5f}", f"{original[1]:9.2e}") if original else (" " * 8, " " * 9)
+        lines.append(
+            f"{row['layers']:6d} {row['ndims']:6d} {row['seed']:4d} │ "
+            f"{row['loss']:8.5f} {row['optimum']:8.5f} {row['loss'] - row['optimum']:8.5f} {loss} │ "
+            f"{row['recon_per_dim']:9.2e} {recon} │ {row['kl1']:8.4f} {row['kl2']:7.4f} "
+            f"{row['kl_posterior']:8.5f} {row['mutual_information']:7.4f} {row['seconds']:7.1f}"
+        )
+    lines.append(
+        "nats per datum; limit: the lowest loss of the family (one layer: any decoder, Gaussian q; two: entropy)"
+    )
+    return "\n".join(lines)
+
+
+def format_checks(rows: Sequence[dict[str, Any]]) -> str:
+    """The posterior checks (`exact.posterior_checks`) as text: a line a latent, target and codeword."""
+    header = (
+        f"{'latent':>6} {'codeword':>8} {'target':>9} │ {'KL(q‖target)':>12} {'KL(target‖q)':>12} "
+        f"{'W1':>8} {'KS':>8} {'q, wrong side':>13} {'target, wrong side':>18}"
+    )
+    lines = [header, "─" * len(header)]
+    for row in rows:
+        figures = [
+            _number(row["kl_forward"], 12, "∞"),
+            _number(row["kl_reverse"], 12, "∞"),
+            _number(row["wasserstein"], 8),
+            _number(row["ks"], 8),
+            _number(row["wrong_side_q"], 13),
+            _number(row["wrong_side_target"], 18),
+        ]
+        lines.append(f"{row['latent']:>6} {row['codeword']:8d} {row['target']:>9} │ {' '.join(figures)}")
+    lines.append("KL in nats; W1: Wasserstein-1, in units of the latent; KS: Kolmogorov-Smirnov distance;")
+    lines.append("∞: q has mass on the wrong side of the threshold, where the truncated normal has none")
+    return "\n".join(lines)
+
+
+def format_bounds(rows: Sequence[dict[str, Any]]) -> str:
+    """Sampled bounds beside their exact expectations (`bounds.bound_table`) as text."""
+    header = (
+        f"{'K':>9} {'codeword':>8} │ {'sampled':>10} {'± s.e.':>9} {'expected':>10} {'below log p':>11} │ "
+        f"{'ESS':>10} {'largest':>8} {'k̂':>6} {'ideal k̂':>8} {'k̂ below its limit':>18}"
+    )
+    lines = [header, "─" * len(header)]
+    for row in rows:
+        lines.append(
+            f"{row['particles']:9d} {'mean' if row['codeword'] is None else row['codeword']:>8} │ "
+            f"{row['estimate']:10.6f} {_number(row['standard_error'], 9)} {row['expected']:10.6f} {row['gap']:11.6f} │"
+            + (
+                ""
+                if row["codeword"] is None
+                else f" {row['ess']:10.1f} {row['largest_share']:8.2%} {_number(row['khat'], 6, digits=2)} "
+                f"{_number(row['khat_ideal'], 8, digits=2)} {_YES_NO[row['trusted']]:>18}"
+            )
+        )
+    lines.append(
+        "nats; sampled: mean over repeats; expected: its exact expectation, by quadrature, and how far that is"
+    )
+    lines.append("below log p(x); ESS, largest weight's share, k̂: of one repeat; ideal k̂: of the law's own K quantiles")
+    return "\n".join(lines)
+
+
+_YES_NO = {True: "yes", False: "no", None: ""}
+
+
+def _number(value: float | None, width: int, missing: str = "", digits: int = 5) -> str:
+    return f"{missing:>{width}}" if value is None else f"{value:{width}.{digits}f}"
