@@ -236,7 +236,8 @@ def bound_table(
     Raises:
         InputError: If a value of K or `repeats` is below 1.
     """
-    _check_counts(repeats=repeats, **{f"particles[{i}]": k for i, k in enumerate(particles)})
+    for k in particles:
+        _check_counts(particles=k, repeats=repeats)
     law = joint.law
     expected = law.expected_bound(particles, alpha)
     rows = []

@@ -16,8 +16,8 @@ from pyro_onebit.weights import WeightLaw, law_of_one_latent
 
 __all__ = ["Joint", "solve_joint"]
 
-#: log r is binned in asinh(log r), in steps of this: 0.0005 wide at r = 1, 0.5% of log r far out.
-_BIN = 5e-4
+#: log r is binned in asinh(log r), in steps of this: 0.001 wide at r = 1, 0.1% of log r far out.
+_BIN = 1e-3
 _BINS = 2 * int(20.0 / _BIN)
 
 

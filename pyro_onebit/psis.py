@@ -42,7 +42,7 @@ def khat(log_weights: Tensor) -> Tensor:
         return torch.full(log_weights.shape[1:], math.nan, dtype=torch.float64)
     draws_last = log_weights.double().movedim(0, -1).contiguous().clone().numpy()  # ArviZ writes into it
     arviz = load_arviz()
-    with np.errstate(over="ignore"):  # of shapes that it then gives no weight
+    with np.errstate(all="ignore"):  # of shapes that it then gives no weight, and of weights that are all equal
         _, shape = arviz.psislw(draws_last)
     return torch.as_tensor(np.asarray(shape), dtype=torch.float64)
 

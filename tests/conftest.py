@@ -1,14 +1,16 @@
 """What several test modules share: toys with closed forms, and runs trained once."""
 
+import math
 from collections.abc import Callable
 from functools import cache
 
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Bernoulli, Independent, Normal
+from torch.distributions import Independent, Normal
+from torch.nn.functional import logsigmoid
 
-from pyro_onebit import Config, Run, build, fit
+from pyro_onebit import Config, Run, build, exact, fit
 
 
 class FixedGuide(nn.Module):
@@ -23,28 +25,37 @@ class FixedGuide(nn.Module):
         return Independent(Normal(mean, torch.full_like(mean, self.scale)), 1)
 
 
+class Alike:
+    """Independent Bernoulli dimensions that all have one log-odds, of shape ``(..., 1)``."""
+
+    def __init__(self, logit: torch.Tensor) -> None:
+        self.logit = logit.squeeze(-1)
+
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        ones = x.sum(-1)
+        return ones * logsigmoid(self.logit) + (x.shape[-1] - ones) * logsigmoid(-self.logit)
+
+
 class HardDecoder(nn.Module):
     """Each dimension is codeword 1's above z1 = 0, but for an error."""
 
-    def __init__(self, ndims: int, error: float) -> None:
+    def __init__(self, error: float) -> None:
         super().__init__()
-        self.ndims, self.error = ndims, error
+        self.logit = math.log1p(-error) - math.log(error)
 
-    def p_x(self, z1: torch.Tensor) -> Independent:
-        error = torch.full_like(z1, self.error)
-        probs = torch.where(z1 < 0, error, 1 - error)
-        return Independent(Bernoulli(probs=probs.expand(*z1.shape[:-1], self.ndims)), 1)
+    def p_x(self, z1: torch.Tensor) -> Alike:
+        return Alike(torch.where(z1 < 0, -self.logit, self.logit).to(z1.dtype))
 
 
 class LinearDecoder(nn.Module):
     """Logits slope times z1."""
 
-    def __init__(self, ndims: int, slope: float) -> None:
+    def __init__(self, slope: float) -> None:
         super().__init__()
-        self.ndims, self.slope = ndims, slope
+        self.slope = slope
 
-    def p_x(self, z1: torch.Tensor) -> Independent:
-        return Independent(Bernoulli(logits=(self.slope * z1).expand(*z1.shape[:-1], self.ndims)), 1)
+    def p_x(self, z1: torch.Tensor) -> Alike:
+        return Alike(self.slope * z1)
 
 
 @cache
@@ -59,5 +70,22 @@ def trained() -> Callable[..., Run]:
 
     def get(layers: int, ndims: int, prob: float = 0.5) -> Run:
         return _trained(layers, ndims, prob)
+
+    return get
+
+
+@cache
+def _solved(layers: int, ndims: int, prob: float) -> tuple[exact.Truth, exact.Joint]:
+    run = _trained(layers, ndims, prob)
+    truth = exact.solve(run.model, run.guide, run.data)
+    return truth, exact.solve_joint(run.model, run.guide, run.data, truth)
+
+
+@pytest.fixture(scope="session")
+def solved() -> Callable[..., tuple[exact.Truth, exact.Joint]]:
+    """The tables of `trained`'s runs."""
+
+    def get(layers: int, ndims: int, prob: float = 0.5) -> tuple[exact.Truth, exact.Joint]:
+        return _solved(layers, ndims, prob)
 
     return get

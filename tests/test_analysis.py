@@ -7,9 +7,17 @@ from types import ModuleType
 
 import pytest
 
+from pyro_onebit import Config, build, fit, save_run
+
 ANALYSIS = Path(__file__).parents[1] / "analysis"
+QUICK = ("--ndims", "3", "--steps", "20", "--jobs", "1")
 #: Arguments that make a script quick; a script without an entry fails the test below.
 SMALL = {
+    "exact_posterior.py": QUICK,
+    "iwae_bounds.py": [*QUICK, "--particles", "1", "40", "--draws", "200"],
+    "negative_kl1.py": QUICK,
+    "when_is_z_used.py": [*QUICK, "--followed", "2"],
+    "calibration.py": [*QUICK, "--simulations", "50"],
     "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "1"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
     "benchmark_training.py": [
@@ -41,6 +49,19 @@ def test_script(script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monk
     assert list(tmp_path.glob("*.csv"))
     assert list(tmp_path.glob("*.png"))
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("script", ["exact_posterior", "iwae_bounds", "negative_kl1", "when_is_z_used", "calibration"])
+def test_a_trained_run_is_looked_at(
+    script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(ndims=4, layers=2, prob=0.3, steps=20)
+    save_run(fit(*build(config), config), tmp_path / "run")
+    module = load(script, monkeypatch)
+    small = SMALL[f"{script}.py"]
+    module.main(module.parse([*small, "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]))
+    assert "| 4 |" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_reliability_goes_on_from_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

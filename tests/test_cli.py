@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,11 +30,36 @@ def test_train_writes_a_run(run_directory: Path) -> None:
 def test_evaluate_recomputes_the_metrics(run_directory: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["evaluate", str(run_directory), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    errors = printed.pop("errors")
+    errors, threshold, checks = (printed.pop(name) for name in ("errors", "threshold", "posterior"))
     assert max(errors.values()) < 1e-6
+    assert threshold["ideal"] == 0.0
+    assert [row["latent"] for row in checks] == ["z2"] * 4 + ["z1"] * 2 + ["z1,z2"] * 2
     assert printed == json.loads((run_directory / "metrics.json").read_text())
     assert main(["evaluate", str(run_directory)]) == 0
-    assert f"loss               {printed['loss']:.8f}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"loss               {printed['loss']:.8f}" in shown
+    assert f"{checks[0]['kl_reverse']:12.5f}" in shown
+
+
+def test_bounds(run_directory: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["bounds", str(run_directory), "--particles", "1", "40", "--repeats", "3"]
+    assert main([*arguments, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["elbo"] < printed["log_evidence"] < printed["eubo"]
+    assert [row["particles"] for row in printed["rows"]] == [1] * 3 + [40] * 3
+    assert main(arguments) == 0
+    assert f"{printed['rows'][0]['expected']:10.6f}" in capsys.readouterr().out
+    assert main([*arguments, "--alpha", "0.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][3]["expected"] < printed["rows"][3]["expected"]
+
+
+def test_a_run_that_cannot_be_evaluated(run_directory: Path, capsys: pytest.CaptureFixture, monkeypatch: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise ArithmeticError("quadrature did not settle")
+
+    monkeypatch.setattr("pyro_onebit.training.evaluate", fail)
+    assert main(["evaluate", str(run_directory)]) == 1
+    assert capsys.readouterr().err == "error: quadrature did not settle\n"
 
 
 def test_json_is_all_that_train_prints(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -101,14 +127,18 @@ def test_a_failed_training_is_reported_and_kept(tmp_path: Path, capsys: pytest.C
         (["study", "--out", "/dev/null/study"], "cannot write /dev/null/study"),
         (["evaluate", "OUT/nothing"], "cannot read"),
         (["evaluate"], "DIR"),
+        (["bounds", "OUT/nothing"], "cannot read"),
+        (["bounds", "RUN", "--particles", "0"], "particles is 0"),
+        (["bounds", "RUN", "--repeats", "0"], "repeats is 0"),
         (["nonsense"], "nonsense"),
         ([], "study"),
     ],
 )
 def test_what_the_user_got_wrong(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    arguments: list[str], message: str, tmp_path: Path, run_directory: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert main([argument.replace("OUT", str(tmp_path)) for argument in arguments]) == 2
+    places = {"OUT": str(tmp_path), "RUN": str(run_directory)}
+    assert main([places.get(argument, argument).replace("OUT", str(tmp_path)) for argument in arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: ")

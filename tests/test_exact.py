@@ -25,7 +25,7 @@ def trained(layers: int, ndims: int, prob: float) -> Run:
 
 
 def test_worked_case_of_a_hard_decoder() -> None:
-    figures = exact.evaluate(HardDecoder(1000, 1e-6), FixedGuide(0.972, 0.2351), OneBitData(1000))
+    figures = exact.evaluate(HardDecoder(1e-6), FixedGuide(0.972, 0.2351), OneBitData(1000))
     assert figures["log_evidence"] == pytest.approx(-0.694147, abs=1e-6)
     assert -figures["loss"] == pytest.approx(-1.694596, abs=1e-6)
     assert figures["kl_posterior"] == pytest.approx(1.000449, abs=1e-6)
@@ -35,7 +35,7 @@ def test_worked_case_of_a_hard_decoder() -> None:
 def test_smooth_optimum_is_attained_by_its_linear_decoder(ndims: int) -> None:
     best = gaussian_optimum(ndims)
     loc, scale = best.loc[1], best.scale[1]
-    figures = exact.evaluate(LinearDecoder(ndims, 2 * loc / scale**2), FixedGuide(loc, scale), OneBitData(ndims))
+    figures = exact.evaluate(LinearDecoder(2 * loc / scale**2), FixedGuide(loc, scale), OneBitData(ndims))
     assert figures["loss"] == pytest.approx(FACTS_OPTIMUM[ndims], abs=1e-5)
     assert figures["loss"] == pytest.approx(figures["optimum"], abs=1e-8)
     assert figures["kl1"] == pytest.approx(0.5 * (loc**2 + scale**2 - 1) - math.log(scale), abs=1e-9)
@@ -44,7 +44,7 @@ def test_smooth_optimum_is_attained_by_its_linear_decoder(ndims: int) -> None:
 @pytest.mark.parametrize("ndims", [1, 2, 5, 1000, 20_000])
 def test_evidence_against_scipy_quad(ndims: int) -> None:
     slope = 30.0
-    truth = exact.solve(LinearDecoder(ndims, slope), FixedGuide(1.0, 0.2), OneBitData(ndims))
+    truth = exact.solve(LinearDecoder(slope), FixedGuide(1.0, 0.2), OneBitData(ndims))
 
     def joint(z: float) -> float:
         return float(np.exp(-ndims * np.logaddexp(0, -slope * z)) * stats.norm.pdf(z))
@@ -56,7 +56,7 @@ def test_evidence_against_scipy_quad(ndims: int) -> None:
 @pytest.mark.parametrize("scale", [0.3, 1e-2, 1e-4])
 def test_narrow_guides_are_resolved(scale: float) -> None:
     guide, data = FixedGuide(2.0, scale), OneBitData(5)
-    figures = exact.evaluate(LinearDecoder(5, 10.0), guide, data)
+    figures = exact.evaluate(LinearDecoder(10.0), guide, data)
     assert figures["kl1"] == pytest.approx(0.5 * (4 + scale**2 - 1) - math.log(scale), abs=1e-6)
     assert figures["mutual_information"] == pytest.approx(math.log(2), abs=1e-6)
     assert max(figures.errors.values()) < 1e-6

@@ -51,7 +51,7 @@ def test_wasserstein_of_a_shift_is_the_shift() -> None:
 @pytest.mark.parametrize("loc", [0.9, -0.9])
 def test_truncated_normal_on_the_side_that_q_has(prob: float, loc: float) -> None:
     guide, data = FixedGuide(loc, 0.4), OneBitData(5, prob)
-    truth = exact.solve(LinearDecoder(5, math.copysign(8.0, loc)), guide, data)
+    truth = exact.solve(LinearDecoder(math.copysign(8.0, loc)), guide, data)
     cut = truth.truncation
     assert abs(cut) == pytest.approx(abs(stats.norm.ppf(prob)), abs=1e-12)
     assert truth.crossing == pytest.approx(0.0, abs=1e-9)
@@ -75,7 +75,7 @@ def test_truncated_normal_on_the_side_that_q_has(prob: float, loc: float) -> Non
 
 
 def test_an_exact_guide_is_at_no_distance() -> None:
-    truth = exact.solve(HardDecoder(50, 1e-9), FixedGuide(0.8, 0.6), OneBitData(50))
+    truth = exact.solve(HardDecoder(1e-9), FixedGuide(0.8, 0.6), OneBitData(50))
     ideal = Latent(truth.grid, truth.log_prior, truth.log_likelihood, truth.log_truncated, truth.probs)
     to_itself = ideal.distances(truth.log_truncated)
     assert all(float(value.abs().max()) < 1e-9 for value in to_itself.values())
@@ -84,7 +84,7 @@ def test_an_exact_guide_is_at_no_distance() -> None:
 
 
 def test_where_the_likelihoods_never_cross_there_is_no_threshold() -> None:
-    truth = exact.solve(LinearDecoder(5, 0.0), FixedGuide(0.8, 0.6), OneBitData(5))
+    truth = exact.solve(LinearDecoder(0.0), FixedGuide(0.8, 0.6), OneBitData(5))
     latent = Latent(
         truth.grid, truth.log_prior, truth.log_likelihood + torch.tensor([[0.0], [1.0]]), truth.log_q, truth.probs
     )
@@ -92,10 +92,9 @@ def test_where_the_likelihoods_never_cross_there_is_no_threshold() -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_checks_of_a_trained_run(trained: Callable[..., Run], layers: int) -> None:
+def test_checks_of_a_trained_run(trained: Callable[..., Run], solved: Callable, layers: int) -> None:
     run = trained(layers, 5)
-    truth = exact.solve(run.model, run.guide, run.data)
-    joint = exact.solve_joint(run.model, run.guide, run.data, truth)
+    truth, joint = solved(layers, 5)
     rows = {(row["latent"], row["codeword"], row["target"]): row for row in exact.posterior_checks(truth, joint)}
     top = f"z{layers}"
     assert len(rows) == (4 if layers == 1 else 8)

@@ -22,13 +22,13 @@ def doubles(values: list) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def solved(model: torch.nn.Module, guide: torch.nn.Module, data: OneBitData) -> tuple[Truth, exact.Joint]:
+def tables(model: torch.nn.Module, guide: torch.nn.Module, data: OneBitData) -> tuple[Truth, exact.Joint]:
     truth = exact.solve(model, guide, data)
     return truth, exact.solve_joint(model, guide, data, truth)
 
 
 def test_worked_case() -> None:
-    truth, joint = solved(HardDecoder(1000, 1e-6), FixedGuide(0.972, 0.2351), OneBitData(1000))
+    truth, joint = tables(HardDecoder(1e-6), FixedGuide(0.972, 0.2351), OneBitData(1000))
     assert truth.log_evidence.tolist() == pytest.approx([-0.694147] * 2, abs=1e-6)
     assert (truth.log_evidence + joint.kl_reverse).tolist() == pytest.approx([1.612700] * 2, abs=1e-6)
     gaps = truth.log_evidence - joint.law.expected_bound([1, *WORKED])
@@ -37,7 +37,7 @@ def test_worked_case() -> None:
 
 
 def test_slope_where_the_variance_is_finite() -> None:
-    _, joint = solved(HardDecoder(1000, 1e-6), FixedGuide(0.6, 0.9), OneBitData(1000))
+    _, joint = tables(HardDecoder(1e-6), FixedGuide(0.6, 0.9), OneBitData(1000))
     law = joint.law
     gap = law.log_evidence - law.expected_bound([100, 10**5])
     assert (100 * gap[0]).tolist() == pytest.approx([0.23209] * 2, abs=1e-5)
@@ -47,7 +47,7 @@ def test_slope_where_the_variance_is_finite() -> None:
 def test_two_draws_against_a_double_integral() -> None:
     """E log((w1 + w2) / 2) directly, over both draws."""
     ndims, slope, loc, scale = 3, 4.0, 0.8, 0.6
-    _, joint = solved(LinearDecoder(ndims, slope), FixedGuide(loc, scale), OneBitData(ndims))
+    _, joint = tables(LinearDecoder(slope), FixedGuide(loc, scale), OneBitData(ndims))
 
     def log_w(z: float) -> float:
         return -ndims * math.log1p(math.exp(-slope * z)) + stats.norm.logpdf(z) - stats.norm.logpdf(z, loc, scale)
@@ -99,7 +99,7 @@ def test_a_miss_that_lasts_very_long() -> None:
 
 
 def test_bounds_grow_with_k_and_fall_with_alpha() -> None:
-    _, joint = solved(LinearDecoder(5, 8.0), FixedGuide(0.9, 0.45), OneBitData(5))
+    _, joint = tables(LinearDecoder(8.0), FixedGuide(0.9, 0.45), OneBitData(5))
     by_k = joint.law.expected_bound([1, 2, 5, 30, 1000, 10**6])[:, 0]
     assert (torch.diff(by_k) > 0).all()
     assert by_k[-1] < joint.law.log_evidence[0]
@@ -111,9 +111,8 @@ def test_bounds_grow_with_k_and_fall_with_alpha() -> None:
 
 @pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.5), (2, 1000, 0.5), (2, 100, 0.2)])
 class TestTrainedRuns:
-    def test_identities(self, trained: Callable[..., Run], layers: int, ndims: int, prob: float) -> None:
-        run = trained(layers, ndims, prob)
-        truth, joint = solved(run.model, run.guide, run.data)
+    def test_identities(self, solved: Callable, layers: int, ndims: int, prob: float) -> None:
+        truth, joint = solved(layers, ndims, prob)
         elbo = -sum(truth.terms.values())
         law = joint.law
         assert torch.allclose(joint.kl_forward, truth.log_evidence - elbo, atol=1e-9, rtol=0)
@@ -124,9 +123,11 @@ class TestTrainedRuns:
         assert (joint.z1.log_prior.exp() @ joint.z1.weights).item() == pytest.approx(1.0, abs=1e-6)
         assert (joint.kl_reverse > 0).all()
 
-    def test_doubled_nodes(self, trained: Callable[..., Run], layers: int, ndims: int, prob: float) -> None:
+    def test_doubled_nodes(
+        self, trained: Callable[..., Run], solved: Callable, layers: int, ndims: int, prob: float
+    ) -> None:
         run = trained(layers, ndims, prob)
-        truth, joint = solved(run.model, run.guide, run.data)
+        truth, joint = solved(layers, ndims, prob)
         table = dataclasses.replace(truth, grids=tuple(grid.halved() for grid in truth.grids))
         finer = _tabulated(run, table)
         again = exact.solve_joint(run.model, run.guide, run.data, finer)
@@ -136,7 +137,9 @@ class TestTrainedRuns:
         assert torch.allclose(joint.kl1_redrawn, again.kl1_redrawn, atol=1e-5, rtol=1e-6)
         for name, value in truth.distances(truth.log_posterior).items():
             finer_value = finer.distances(finer.log_posterior)[name]
-            assert torch.allclose(value, finer_value, atol=1e-4 if name == "ks" else 1e-6, rtol=0), name
+            # The distribution functions' distance has kinks, and its largest value is sought among nodes.
+            tolerance = {"ks": 1e-4, "wasserstein": 1e-5}.get(name, 1e-6)
+            assert torch.allclose(value, finer_value, atol=tolerance, rtol=0), name
 
 
 def _tabulated(run: Run, table: Truth) -> Truth:
@@ -149,9 +152,8 @@ def _tabulated(run: Run, table: Truth) -> Truth:
         return make(double(run.model), double(run.guide), run.data.codewords.double(), table.probs, *table.grids)
 
 
-def test_quantiles_are_an_ideal_sample() -> None:
-    """FACTS: for a true tail index of 0.945 expect k-hat of about 0.87 at 1e3 draws, less at more."""
-    _, joint = solved(HardDecoder(1000, 1e-6), FixedGuide(0.972, 0.2351), OneBitData(1000))
-    ideal = [float(khat(joint.law.quantiles(10**power))[0]) for power in (3, 5)]
-    assert ideal[0] == pytest.approx(0.87, abs=0.03)
-    assert ideal[1] < ideal[0]
+@pytest.mark.parametrize(("draws", "expected"), [(10**3, 0.87), (10**7, 0.73)])
+def test_quantiles_are_an_ideal_sample(draws: int, expected: float) -> None:
+    """FACTS: for a true tail index of 0.945 expect k-hat of about 0.87 at 1e3 draws and 0.73 at 1e7."""
+    _, joint = tables(HardDecoder(1e-6), FixedGuide(0.972, 0.2351), OneBitData(1000))
+    assert khat(joint.law.quantiles(draws)).tolist() == pytest.approx([expected] * 2, abs=0.03)
