@@ -91,12 +91,12 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
                 label = f"{name}, $z_1$ {drawn}"
                 curves.plot(run.history["step"], run.history[name], color=colour, ls=style, lw=1.3, label=label)
     curves.axhline(0.0, color="0.1", lw=0.8)
-    curves.set(xlabel="step", ylabel="nats, as the training sees them", yscale="symlog")
+    curves.set(xlabel="step", ylabel="nats, as the training sees them")
     for axes in (bars, curves):
         axes.grid(axis="y", color="0.93")
         axes.set_axisbelow(True)
         handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        axes.legend(handles.values(), handles.keys(), frameon=False, fontsize=9)
+        axes.legend(handles.values(), handles.keys(), frameon=False, fontsize=9, loc="center right")
     return figure
 
 
