@@ -49,7 +49,7 @@ def draw(solved: Sequence[tuple[Run, exact.Truth]]) -> Figure:
             )
         above.set(title=f"{NAMES[run.config.layers]}, $n = {run.data.ndims}$", xlim=(-3.5, 3.5), ylim=(0.0, None))
         below.axhline(0.0, color="0.6", lw=0.8)
-        below.set(xlabel=f"$z_{run.config.layers}$", ylim=(-0.35, 0.35))
+        below.set(xlabel=f"$z_{run.config.layers}$", ylim=(-0.5, 0.5))
     panels[0, 0].set_ylabel("density")
     panels[1, 0].set_ylabel(r"$F_q - F_{\mathrm{truncated}}$")
     handles = {label: handle for handle, label in zip(*panels[0, 0].get_legend_handles_labels(), strict=True)}

@@ -94,7 +94,8 @@ def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.
     for axes in (gaps, sizes, shapes):
         axes.set(xscale="log", xlabel="particles $K$")
         axes.grid(color="0.93")
-    gaps.set_title("lines: exact; dots: sampled, ± 1 s.e.; triangles: below, within 2 s.e.", fontsize=10)
+    # Where sampling sees no gap, a triangle says how large it may be.
+    gaps.set_title("lines: exact; dots: sampled; triangles: 2 s.e. above", fontsize=10)
     shapes.set_title("lines: an ideal sample; markers: sampled", fontsize=10)
     handles, labels = gaps.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)

@@ -96,7 +96,8 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
         axes.grid(axis="y", color="0.93")
         axes.set_axisbelow(True)
         handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        axes.legend(handles.values(), handles.keys(), frameon=False, fontsize=9, loc="center right")
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
+        axes.legend(handles.values(), handles.keys(), frameon=False, fontsize=9, **place)
     return figure
 
 

@@ -86,7 +86,7 @@ def draw(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[floa
         axes.axhline(entropy(prob), color="0.6", ls=":", label="the data's entropy")
         axes.set(xscale="log", ylim=(-0.02, None))
         axes.grid(color="0.93")
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     return figure
 
 
@@ -104,10 +104,9 @@ def answer(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[fl
         )
         off = f"; it carries {', '.join(unused)}" if unused else ""
         sentences.append(f"{NAMES[layers]}: z {on}{off}.")
-    half = [
-        s for s, value in zip(trace["step"], trace["mutual_information"], strict=True) if value > 0.5 * entropy(0.5)
-    ]
-    when = f"holds half a bit from step {half[0]:.0f} on" if half else "never holds half a bit"
+    seen = zip(trace["step"], trace["mutual_information"], strict=True)
+    half = [step for step, value in seen if value > 0.5 * entropy(prob)]
+    when = f"holds half the entropy from step {half[0]:.0f} on" if half else "never holds half the entropy"
     sentences.append(f"From a start in which it carries nothing, z {when}.")
     return "\n".join(sentences)
 
