@@ -90,7 +90,7 @@ def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.
     shapes.legend(frameon=False, loc="upper left")
     gaps.set(yscale="log", ylim=(1e-5, 3.0), ylabel=r"$\log p(x) - \mathrm{IWAE}_K$ (nats)")
     sizes.set(ylim=(0.0, 1.02), ylabel="effective sample size ÷ K")
-    shapes.set(ylim=(-0.2, 2.0), ylabel=r"$\hat k$")
+    shapes.set(ylim=(-0.2, 4.0), ylabel=r"$\hat k$")
     for axes in (gaps, sizes, shapes):
         axes.set(xscale="log", xlabel="particles $K$")
         axes.grid(color="0.93")
