@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ __all__ = ["Estimate", "bound_table", "eubo", "importance_bound", "log_weights",
 
 #: Draws a codeword that are held at once, if a single repeat does not need more.
 _DRAWS = 2**20
+#: Repeats whose k̂ is fitted: a fit takes longer than the draws do.
+_FITTED = 32
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Estimate:
         probs: The codewords' probabilities.
         ess: Effective sample size, (Σ w)² / Σ w², of a repeat's draws, the mean over repeats.
         largest_share: The largest weight's share of their sum, the mean over repeats.
-        khat: PSIS k̂ of a repeat's draws (`psis.khat`), the median over repeats.
+        khat: PSIS k̂ of a repeat's draws (`psis.khat`), the median over the first repeats.
     """
 
     value: Tensor
@@ -123,13 +126,17 @@ def importance_bound(
     _check_counts(particles=particles, repeats=repeats)
     double_model, double_guide, x = double(model), double(guide), data.codewords.double()
     parts: list[tuple[Tensor, ...]] = []
+    shape = torch.empty(0)
     with _seeded(seed):
         at_once = max(1, _DRAWS // particles)
         for start in range(0, repeats, at_once):
             count = min(at_once, repeats - start)
-            log_w = _draw_log_weights(double_model, double_guide, x, count * particles)
-            parts.append(_summarise(log_w.reshape(particles, count, 2), alpha))
-    value, share_squared, largest, shape = (torch.cat(part) for part in zip(*parts, strict=True))
+            log_w = _draw_log_weights(double_model, double_guide, x, count * particles).reshape(particles, count, 2)
+            log_v = log_w if alpha == 1.0 else (1.0 - alpha) * log_w
+            parts.append(_summarise(log_w, log_v, alpha))
+            if start == 0:
+                shape = khat(log_v[:, :_FITTED]).median(0).values
+    value, share_squared, largest = (torch.cat(part) for part in zip(*parts, strict=True))
     if repeats > 1:
         error = value.std(0) / repeats**0.5
     else:
@@ -138,16 +145,15 @@ def importance_bound(
         error = spread.clamp_min(0.0).sqrt() / abs(1.0 - alpha) if alpha != 1.0 else value[0] * torch.nan
         error = error if particles > 1 else torch.full_like(error, torch.nan)
     probs = data.probs.double()
-    return Estimate(value.mean(0), error, probs, (1.0 / share_squared).mean(0), largest.mean(0), shape.median(0).values)
+    return Estimate(value.mean(0), error, probs, (1.0 / share_squared).mean(0), largest.mean(0), shape)
 
 
-def _summarise(log_w: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of weights ``(K, repeats, 2)``: the bound, and the shares' sum of squares, largest, and k̂; ``(repeats, 2)``."""
-    log_v = log_w if alpha == 1.0 else (1.0 - alpha) * log_w
+def _summarise(log_w: Tensor, log_v: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of weights w, and v = w^(1 - alpha), ``(K, repeats, 2)``: the bound, the shares' squares' sum, the largest."""
     total = torch.logsumexp(log_v, 0)
-    bound = log_w.mean(0) if alpha == 1.0 else (total - torch.tensor(float(len(log_v))).log()) / (1.0 - alpha)
+    bound = log_w.mean(0) if alpha == 1.0 else (total - math.log(len(log_v))) / (1.0 - alpha)
     share = (log_v - total).exp_()
-    return bound, share.square().sum(0), share.amax(0), khat(log_v)
+    return bound, share.square().sum(0), share.amax(0)
 
 
 def pyro_bound(

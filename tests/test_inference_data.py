@@ -1,7 +1,7 @@
 """A run as ArviZ data: what it holds, that it survives the disk, and that ArviZ can use it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import arviz as az
@@ -60,6 +60,14 @@ def test_reopened_from_disk(trained: Callable[..., Run], tmp_path: Path) -> None
     assert reopened.attrs["config"] == fresh.attrs["config"]
 
 
+@pytest.fixture
+def _closed_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.mark.usefixtures("_closed_figures")
+@pytest.mark.filterwarnings("ignore::matplotlib.MatplotlibDeprecationWarning")  # by ArviZ, of matplotlib 3.11
 def test_arviz_summary_and_plots(trained: Callable[..., Run]) -> None:
     data = to_inference_data(trained(2, 5))
     summary = az.summary(data, kind="stats")
@@ -69,4 +77,3 @@ def test_arviz_summary_and_plots(trained: Callable[..., Run]) -> None:
     az.plot_ecdf(data.posterior["z2"].sel(codeword=1).values.ravel(), eval_points=np.linspace(-4, 4, 100))
     with np.errstate(all="ignore"):  # a likelihood that is 1 to rounding has no tail to fit
         az.plot_khat(az.loo(data, pointwise=True))
-    plt.close("all")

@@ -109,7 +109,7 @@ def test_bounds_grow_with_k_and_fall_with_alpha() -> None:
     assert by_alpha[3] == pytest.approx(by_alpha[4], abs=5e-3)
 
 
-@pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.5), (2, 1000, 0.5), (2, 100, 0.2)])
+@pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.2), (2, 1000, 0.5)])
 class TestTrainedRuns:
     def test_identities(self, solved: Callable, layers: int, ndims: int, prob: float) -> None:
         truth, joint = solved(layers, ndims, prob)
