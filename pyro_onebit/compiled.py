@@ -11,13 +11,14 @@ import math
 import operator
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.infer import Trace_ELBO
 from pyro.infer.util import is_identically_zero
-from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -41,27 +42,42 @@ class CompiledELBO:
         guide: Its guide, whose latents are all reparameterised.
         x: Rows x; only their values may change later.
         clip: Largest norm of the gradient of all parameters together; it is scaled down to that.
+        handler: Under what `elbo` is evaluated.
+        unseen: An ELBO whose particles the decoder does not see, and under what it is evaluated: they take
+            part in the KL terms alone, for next to nothing where the decoder is what takes time.
 
     Raises:
         InputError: If a latent of the guide is not reparameterised, or a tensor's value is read.
     """
 
     def __init__(
-        self, elbo: Trace_ELBO, model: nn.Module, guide: nn.Module, x: Tensor, clip: float | None = None
+        self,
+        elbo: Trace_ELBO,
+        model: nn.Module,
+        guide: nn.Module,
+        x: Tensor,
+        clip: float | None = None,
+        handler: AbstractContextManager[Any] | None = None,
+        unseen: tuple[Trace_ELBO, AbstractContextManager[Any]] | None = None,
     ) -> None:
         self._parameters = [p for module in (model, guide) for p in module.parameters() if p.requires_grad]
         self._names: list[str] = []
 
         def loss_and_grads(x: Tensor) -> tuple[Tensor, ...]:
-            [(model_trace, guide_trace)] = elbo._get_traces(model, guide, (x,), {})
-            terms, surrogate = _terms(model_trace, guide_trace)
+            terms, surrogate = _evaluate(elbo, handler or nullcontext(), model, guide, x)
+            if unseen is not None:
+                blocked = poutine.block(model, hide=["x"])
+                more_terms, more_surrogate = _evaluate(*unseen, blocked, guide, x)
+                share = elbo.num_particles / (elbo.num_particles + unseen[0].num_particles)
+                # Both KL terms in their shares, and all of the reconstruction.
+                surrogate = share * surrogate + (1.0 - share) * (terms["recon"] + more_surrogate)
+                terms |= {name: torch.lerp(term, terms[name], share) for name, term in more_terms.items()}
             self._names = list(terms)
-            surrogate = surrogate / elbo.num_particles
             grads = torch.autograd.grad(surrogate, self._parameters, materialize_grads=True)
             norm = nn.utils.get_total_norm(grads)
             if clip is not None:
                 grads = torch._foreach_mul(grads, (clip / (norm + 1e-6)).clamp(max=1.0))
-            return torch.stack([norm, *(term / elbo.num_particles for term in terms.values())]), *grads
+            return torch.stack([norm, *terms.values()]), *grads
 
         with torch.random.fork_rng(devices=[]):
             # Arguments' checks are no part of a step.
@@ -158,11 +174,15 @@ def _keep_freed_memory() -> None:
     torch.empty(2**25 - 2**12, dtype=torch.uint8)
 
 
-def _terms(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor], Tensor]:
-    """The terms of the negative ELBO, and what is differentiated in place of their sum."""
+def _evaluate(
+    elbo: Trace_ELBO, handler: AbstractContextManager[Any], model: Any, guide: nn.Module, x: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The terms of the negative ELBO, and what is differentiated in place of their sum; means over particles."""
+    with handler:
+        [(model_trace, guide_trace)] = elbo._get_traces(model, guide, (x,), {})
     model_sites, guide_sites = dict(drawn(model_trace)), dict(drawn(guide_trace))
     log_p = {name: site["log_prob_sum"] for name, site in model_sites.items()}
-    terms = {"recon": -log_p["x"]}
+    terms = {"recon": -log_p["x"]} if "x" in log_p else {}
     surrogate = -sum(log_p.values())
     for name, site in sorted(guide_sites.items()):
         _, score_function, entropy = site["score_parts"]
@@ -170,4 +190,5 @@ def _terms(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor], T
             raise InputError(f"the guide's latent {name!r} is not reparameterised, and no other gradient is built in")
         terms[name.replace("z", "kl")] = site["log_prob_sum"] - log_p[name]
         surrogate = surrogate + (0.0 if is_identically_zero(entropy) else entropy.sum())
-    return terms, surrogate
+    count = elbo.num_particles
+    return {name: term / count for name, term in terms.items()}, surrogate / count

@@ -29,8 +29,9 @@ class Recipe:
         steps: Steps of the optimiser.
         lr: Learning rate of the first step; it decays exponentially.
         lr_final: Learning rate of the last step.
-        particles: Lattice particles a codeword and step, fewer where ndims is very large (`_MAX_LOGITS`);
-            None trains on a batch of `rows` with independent noise.
+        particles: Lattice particles a codeword and step; None trains on a batch of `rows` with independent noise.
+        logits: How many logits a step computes. Where `particles` would need more, the decoder sees fewer of
+            them (`seen`), and the others take part in the KL terms alone.
         rows: Rows of that batch.
         noise_width: Standard deviation with which the first latent's lattice noise is drawn.
         soap: Whether hidden layers are trained with SOAP rather than Adam.
@@ -43,15 +44,34 @@ class Recipe:
     lr: float
     lr_final: float
     particles: int | None = None
+    logits: int = 6_400_000
     rows: int = 1000
     noise_width: float = 1.0
     soap: bool = False
     clip: float | None = None
 
+    def seen(self, ndims: int) -> int:
+        """How many of the particles the decoder sees."""
+        return max(_MIN_SEEN, min(self.particles or 0, self.logits // (2 * ndims)))
 
+
+#: A lattice of fewer particles than this has gaps.
+_MIN_SEEN = 8
+# Two layers need many particles for the KL terms between z1 and z2, and few for the reconstruction.
 _DEFAULT = {
     1: Recipe(ONE_LAYER, "elbo", 1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=3.5, clip=1.0),
-    2: Recipe(TWO_LAYER, "stl", 1500, lr=5e-3, lr_final=5e-5, particles=64, noise_width=2.0, soap=True, clip=1.0),
+    2: Recipe(
+        TWO_LAYER,
+        "stl",
+        1500,
+        lr=5e-3,
+        lr_final=5e-5,
+        particles=128,
+        logits=32_000,
+        noise_width=2.0,
+        soap=True,
+        clip=1.0,
+    ),
 }
 #: The recipe of each preset and number of layers; `thorough` is the default with eight times the steps.
 PRESETS: dict[str, dict[int, Recipe]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,10 +29,6 @@ from pyro_onebit.soap import SOAP
 
 __all__ = ["Run", "TrainingError", "build", "fit", "make_optimizers"]
 
-#: Logits a step computes at most, 26 MB of them: 64 particles become 32 at 100,000 dimensions, …
-_MAX_LOGITS = 6_400_000
-#: … and never fewer than this.
-_MIN_PARTICLES = 8
 #: A history has about this many rows, whatever the number of steps.
 _HISTORY_ROWS = 100
 
@@ -219,13 +215,16 @@ def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None
     if recipe.particles:
         # The two codewords, each with its probability: the loss is per datum already.
         x, rows = run.data.codewords, 1
-        particles = max(_MIN_PARTICLES, min(recipe.particles, _MAX_LOGITS // x.numel()))
-        noise: Any = LatticeNoise(particles, run.data.probs, recipe.noise_width)
+        seen = recipe.seen(run.data.ndims)
+        noise: Any = LatticeNoise(seen, run.data.probs, recipe.noise_width)
+        unseen = None
+        if rest := recipe.particles - seen:
+            elsewhere = LatticeNoise(rest, run.data.probs, recipe.noise_width)
+            unseen = make_objective(str(run.config.objective), rest), elsewhere
     else:
-        x, rows, particles, noise = run.data.rows(recipe.rows), recipe.rows, 1, nullcontext()
-    elbo = make_objective(str(run.config.objective), particles)
-    with noise:
-        compiled = CompiledELBO(elbo, run.model, run.guide, x, recipe.clip)
+        x, rows, seen, noise, unseen = run.data.rows(recipe.rows), recipe.rows, 1, None, None
+    elbo = make_objective(str(run.config.objective), seen)
+    compiled = CompiledELBO(elbo, run.model, run.guide, x, recipe.clip, noise, unseen)
     optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
     svi = SVI(run.model, run.guide, optimizer, elbo.loss, loss_and_grads=compiled)
     stride = -(-recipe.steps // _HISTORY_ROWS)

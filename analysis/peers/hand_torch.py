@@ -120,8 +120,7 @@ def default_step(model: nn.Module, guide: nn.Module, data: OneBitData, recipe: R
     x_seen = x / q_z1.divisor
     start_z1 = torch.lerp(q_z1.low, q_z1.high, x.mean(-1, keepdim=True))
     slope, centre = float(p_x.slope), float(p_x.centre)
-    spread_z1 = torch.arange(recipe.particles)[:, None] / recipe.particles
-    spread_z2 = torch.arange(recipe.particles)[:, None] * GOLDEN
+    seen = recipe.seen(x.shape[-1])
     sticking = recipe.objective == "stl"
 
     def noise(spread: Tensor) -> Tensor:
@@ -134,8 +133,10 @@ def default_step(model: nn.Module, guide: nn.Module, data: OneBitData, recipe: R
     up_fixed = _conditional(guide.q_z2, detached=True) if two_layers else None
     encode = _conditional(q_z1)
 
-    def loss() -> Tensor:
-        eps1 = recipe.noise_width * noise(spread_z1)
+    def terms(particles: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The particles' weights, their z1, and log q - log p of their latents."""
+        lattice = torch.arange(particles)[:, None]
+        eps1 = recipe.noise_width * noise(lattice / particles)
         weight = torch.exp(-0.5 * eps1 * eps1 * (1.0 - recipe.noise_width**-2))
         weight = probs * weight / weight.sum(0)
         mean, sd = encode(x_seen)
@@ -147,14 +148,24 @@ def default_step(model: nn.Module, guide: nn.Module, data: OneBitData, recipe: R
             log_ratio = log_ratio - log_standard_normal(z1)
         else:
             mean, sd = up(z1)
-            z2, log_q_z2 = draw(mean, sd, noise(spread_z2)[..., None])
+            z2, log_q_z2 = draw(mean, sd, noise(lattice * GOLDEN)[..., None])
             if sticking:
                 # z1 still moves the density of z2; the parameters do not.
                 log_q_z2 = log_normal(z2, *up_fixed(z1))
             log_ratio = log_ratio + log_q_z2 - log_standard_normal(z2) - log_normal(z1, *down(z2))
+        return weight, z1, log_ratio[..., 0]
+
+    def loss() -> Tensor:
+        weight, z1, log_ratio = terms(seen)
         logits = _forward(_weights(p_x), z1) + slope * (z1 - centre)
         recon = binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
-        return (weight * (recon + log_ratio[..., 0])).sum()
+        value = (weight * (recon + log_ratio)).sum()
+        if rest := recipe.particles - seen:
+            share = seen / recipe.particles
+            weight_rest, _, log_ratio_rest = terms(rest)
+            kl = (weight * log_ratio).sum()
+            value = value + (1.0 - share) * ((weight_rest * log_ratio_rest).sum() - kl)
+        return value
 
     parameters = [*model.parameters(), *guide.parameters()]
     optimizers = make_optimizers(parameters, recipe)
