@@ -41,6 +41,7 @@ def variants() -> dict[str, Recipe]:
     rows = 2 * whole.particles
     return {
         WHOLE: whole,
+        "no particle but the decoder's": replace(whole, particles=16),
         "noise no wider than q": replace(whole, noise_width=1.0),
         "independent noise": replace(whole, particles=None, rows=rows, clip=whole.clip * rows),
         "ELBO's own gradient": replace(whole, objective="elbo"),

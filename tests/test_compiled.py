@@ -4,6 +4,7 @@ from typing import Any
 import pyro
 import pytest
 import torch
+from pyro import poutine
 from pyro.distributions import Bernoulli
 from torch import Tensor, nn
 
@@ -15,7 +16,8 @@ from pyro_onebit.objectives import OBJECTIVES, make_objective
 
 
 def gradients(model: nn.Module, guide: nn.Module) -> Tensor:
-    return torch.cat([p.grad.flatten() for p in [*model.parameters(), *guide.parameters()] if p.grad is not None])
+    parameters = [*model.parameters(), *guide.parameters()]
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
 
 
 @pytest.mark.parametrize("preset", ["default", "reference"])
@@ -39,6 +41,36 @@ def test_loss_and_gradient_are_the_objectives(objective: str, layers: int, prese
     with noise:
         assert loss == pytest.approx(elbo.loss_and_grads(model, guide, x), rel=1e-5)
     theirs = gradients(model, guide)
+    assert float((mine - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_unseen_particles_take_part_in_the_kl_terms_alone(objective: str, layers: int) -> None:
+    model, guide, data = build(Config(ndims=3, layers=layers, prob=0.3))
+    x, share = data.codewords, 8 / 32
+    seen, rest = make_objective(objective, 8), make_objective(objective, 24)
+    noise, elsewhere = LatticeNoise(8, data.probs, 1.5), LatticeNoise(24, data.probs, 1.5)
+    compiled = CompiledELBO(seen, model, guide, x, None, noise, (rest, elsewhere))
+    torch.manual_seed(3)
+    loss = compiled(model, guide, x)
+    mine = gradients(model, guide)
+    kl_only = poutine.block(model, hide=["x"])
+
+    def by_pyro(elbo: Any, handler: Any, program: Any) -> tuple[float, Tensor]:
+        model.zero_grad()
+        guide.zero_grad()
+        with handler:
+            value = elbo.loss_and_grads(program, guide, x)
+        return value, gradients(model, guide)
+
+    torch.manual_seed(3)
+    kl_loss, kl = by_pyro(seen, noise, kl_only)
+    torch.manual_seed(3)
+    whole_loss, whole = by_pyro(seen, noise, model)
+    more_loss, more = by_pyro(rest, elsewhere, kl_only)  # draws on from there
+    assert loss == pytest.approx(whole_loss + (1 - share) * (more_loss - kl_loss), rel=1e-5)
+    theirs = whole + (1 - share) * (more - kl)
     assert float((mine - theirs).norm() / theirs.norm()) < 1e-4
 
 

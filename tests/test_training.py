@@ -159,6 +159,14 @@ def test_data_of_another_configuration() -> None:
         fit(model, guide, OneBitData(3, 0.2), config)
 
 
+@pytest.mark.parametrize(
+    ("layers", "ndims", "seen"),
+    [(1, 1000, 64), (1, 100_000, 32), (2, 100, 128), (2, 1000, 16), (2, 2000, 8), (2, 100_000, 8)],
+)
+def test_the_decoder_sees_as_many_particles_as_it_can_pay_for(layers: int, ndims: int, seen: int) -> None:
+    assert PRESETS["default"][layers].seen(ndims) == seen
+
+
 def test_on_step_is_told_every_step() -> None:
     config = Config(**SHORT)
     steps: list[int] = []
