@@ -23,6 +23,8 @@ __all__ = ["Estimate", "bound_table", "eubo", "importance_bound", "log_weights",
 
 #: Draws a codeword that are held at once, if a single repeat does not need more.
 _DRAWS = 2**20
+#: Draws a codeword that go through the networks at once.
+_AT_ONCE = 2**14
 #: Repeats whose k̂ is fitted: a fit takes longer than the draws do.
 _FITTED = 32
 
@@ -88,8 +90,8 @@ def log_weights(model: nn.Module, guide: nn.Module, data: OneBitData, draws: int
 
 def _draw_log_weights(model: Any, guide: Any, x: Tensor, draws: int) -> Tensor:
     blocks = []
-    for start in range(0, draws, _DRAWS // 8):
-        latents = draw_q(guide, x, min(_DRAWS // 8, draws - start))
+    for start in range(0, draws, _AT_ONCE):
+        latents = draw_q(guide, x, min(_AT_ONCE, draws - start))
         blocks.append(log_weight(model, guide, x, latents))
     return torch.cat(blocks)
 
