@@ -46,12 +46,17 @@ def test_sampled_and_exact_expectation_agree(
     draws = 200_000 if layers == 2 else min(1_000_000, 200_000_000 // ndims)
     for k, expected in zip(particles, joint.law.expected_bound(particles), strict=True):
         estimate = importance_bound(*programs(run), k, repeats=draws // k, seed=k)
-        assert ((estimate.value - expected).abs() < 4.5 * estimate.standard_error).all()
+        # A single draw's rare, large cost may be missing from the sample and from its spread, so K = 1 is
+        # held against the exact standard error.
+        log_r = torch.where(joint.law.q > 0, joint.law.log_ratio, 0.0)
+        variance = (joint.law.q * (log_r - (joint.law.q * log_r).sum(-1, keepdim=True)) ** 2).sum(-1)
+        error = (variance / draws).sqrt() if k == 1 else estimate.standard_error
+        assert ((estimate.value - expected).abs() < 4.5 * error).all()
         # Small enough to see the gap at four standard errors, or a few thousandths of the bit.
         assert (estimate.standard_error < (0.25 * (truth.log_evidence - expected)).clamp_min(2e-3)).all()
         ladder.append((estimate.value, estimate.standard_error))
     elbo = -sum(truth.terms.values())
-    assert ((ladder[0][0] - elbo).abs() < 4.5 * ladder[0][1]).all()
+    assert ((joint.law.limit(1.0) - elbo).abs() < 1e-6).all()
     upper = eubo(*programs(run), truth, 20_000)
     assert ((upper.value - truth.log_evidence - joint.kl_reverse).abs() < 4.5 * upper.standard_error).all()
     ladder += [(truth.log_evidence, torch.zeros(2)), (upper.value, upper.standard_error)]
