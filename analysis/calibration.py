@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import NAMES, obtain, parser_of, write
+from common import obtain, parser_of, write
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
 from pyro_onebit import Run, exact
 from pyro_onebit.diagnostics import Calibration, calibration_curve, simulate_calibration
+from pyro_onebit.plots import CODEWORD_COLOURS, LAYER_NAMES
 
-CODEWORD_COLOURS = ("#009E73", "#CC79A7")
 BINS = 20
 
 
@@ -56,7 +56,7 @@ def draw(cases: Sequence[tuple[Run, exact.Truth, Calibration]]) -> Figure:
         above.hist(
             seen.levels, np.linspace(0, 1, BINS + 1), density=True, color="#0072B2", alpha=0.75, label="simulated"
         )
-        above.set_title(f"{NAMES[run.config.layers]}, $n = {run.data.ndims}$")
+        above.set_title(f"{LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$")
         of_q, of_p = calibration_curve(truth)
         for codeword, colour in enumerate(CODEWORD_COLOURS):
             label = rf"exact, $x{{=}}\mathbf{{{codeword}}}$"
@@ -80,7 +80,7 @@ def answer(rows: Sequence[dict[str, Any]]) -> str:
             shape = "too narrow" if row["outer_tenth"] > 0.1 else "too wide"
             verdict = f"q is {shape}: {row['outer_tenth']:.0%} of the levels lie in its outer tenth"
         sentences.append(
-            f"{NAMES[row['layers']]}, n = {row['ndims']}: {verdict} (KS p-value {row['ks_pvalue']:.2g} with "
+            f"{LAYER_NAMES[row['layers']]}, n = {row['ndims']}: {verdict} (KS p-value {row['ks_pvalue']:.2g} with "
             f"{row['simulations']} simulations; exact distance {max(row['ks_exact_0'], row['ks_exact_1']):.3f}; "
             f"{row['no_codeword_exact']:.1%} of the rows that the model makes are no codeword)."
         )

@@ -14,12 +14,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from common import NAMES, obtain, parser_of, write
+from common import obtain, parser_of, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Run, exact
-
-CODEWORD_COLOURS = ("#009E73", "#CC79A7")
+from pyro_onebit.plots import CODEWORD_COLOURS, LAYER_NAMES, legend
 
 
 def rows_of(run: Run, truth: exact.Truth) -> list[dict[str, Any]]:
@@ -47,13 +46,12 @@ def draw(solved: Sequence[tuple[Run, exact.Truth]]) -> Figure:
             above.plot(
                 z, truth.log_truncated[codeword].exp(), color="#D55E00", ls=":", lw=1.6, label="truncated Gaussian"
             )
-        above.set(title=f"{NAMES[run.config.layers]}, $n = {run.data.ndims}$", xlim=(-3.5, 3.5), ylim=(0.0, None))
+        above.set(title=f"{LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$", xlim=(-3.5, 3.5), ylim=(0.0, None))
         below.axhline(0.0, color="0.6", lw=0.8)
         below.set(xlabel=f"$z_{run.config.layers}$", ylim=(-0.5, 0.5))
     panels[0, 0].set_ylabel("density")
     panels[1, 0].set_ylabel(r"$F_q - F_{\mathrm{truncated}}$")
-    handles = {label: handle for handle, label in zip(*panels[0, 0].get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    legend(figure, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -66,7 +64,7 @@ def answer(rows: Sequence[dict[str, Any]]) -> str:
         worst = {name: max(row[name] for row in own) for name in ("kl_reverse", "wasserstein", "ks", "wrong_side_q")}
         verdict = "nearly" if worst["ks"] < 0.05 else "no"
         sentences.append(
-            f"{NAMES[layers]}, n = {ndims}: {verdict}. From the truncated Gaussian q(z|x) is "
+            f"{LAYER_NAMES[layers]}, n = {ndims}: {verdict}. From the truncated Gaussian q(z|x) is "
             f"{worst['wasserstein']:.3f} away in Wasserstein-1 and {worst['ks']:.3f} in Kolmogorov-Smirnov distance, "
             f"{worst['wrong_side_q']:.1e} of its mass is on the wrong side, and KL(truncated ‖ q) is "
             f"{worst['kl_reverse']:.4f} nats (the worse codeword); KL(q ‖ truncated) is infinite, because there is "

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import COLOURS, NAMES, obtain, parser_of, write
+from common import obtain, parser_of, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Run, exact
 from pyro_onebit.bounds import bound_table
+from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES
 from pyro_onebit.psis import KHAT_MINIMUM, khat, khat_threshold
 
 #: K of the curves.
@@ -69,9 +70,9 @@ def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.
     sizes_of = sorted({ndims for _, ndims in curves})
     styles = dict(zip(sizes_of, ("-", "--", ":", "-.") * len(sizes_of), strict=False))
     for (layers, ndims), (gap, shape) in curves.items():
-        look: dict[str, Any] = {"color": COLOURS[layers]}
+        look: dict[str, Any] = {"color": LAYER_COLOURS[layers]}
         own = [row for row in rows if (row["layers"], row["ndims"]) == (layers, ndims)]
-        label = f"{NAMES[layers]}, $n = {ndims}$"
+        label = f"{LAYER_NAMES[layers]}, $n = {ndims}$"
         gaps.plot(CURVE, gap, **look, ls=styles[ndims], label=label)
         ks = [row["particles"] for row in own]
         for row in own:
@@ -118,7 +119,7 @@ def answer(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[n
             )
         fall = "" if slope is None else f", falling as K^{slope:.2f} beyond 1000"
         sentences.append(
-            f"{NAMES[layers]}, n = {ndims}: {gap[0]:.4f} nats at K = 1, {gap[-1]:.1e} at 10^6{fall}.{told}"
+            f"{LAYER_NAMES[layers]}, n = {ndims}: {gap[0]:.4f} nats at K = 1, {gap[-1]:.1e} at 10^6{fall}.{told}"
         )
     sentences.append(
         "k̂ judges the shape of the weights' tail at one number of draws, not how much is in it: it may pass a Gaussian "

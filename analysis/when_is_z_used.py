@@ -15,23 +15,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import COLOURS, NAMES, obtain, parser_of, write
+from common import obtain, parser_of, write
 from matplotlib.figure import Figure
 
-from pyro_onebit import Config, Run, build, exact, fit
+from pyro_onebit import Config, OneBitData, Run, build, exact, fit
 from pyro_onebit.optimum import gaussian_optimum
+from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES
 
 FIGURES = ("loss", "mutual_information", "kl_aggregate")
 
 
 def optimal_information(ndims: int, prob: float) -> float:
     """I(x; z1) of the best Gaussian q under its best decoder: the entropy less H(X|Z), its recon a dimension."""
-    return gaussian_optimum(ndims, prob).recon / -ndims + entropy(prob)
-
-
-def entropy(prob: float) -> float:
-    """The data's, in nats."""
-    return float(-prob * np.log(prob) - (1 - prob) * np.log1p(-prob))
+    return OneBitData(ndims, prob).entropy - gaussian_optimum(ndims, prob).recon / ndims
 
 
 def row_of(run: Run) -> dict[str, Any]:
@@ -66,24 +62,24 @@ def draw(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[floa
     for layers in sorted({row["layers"] for row in rows}):
         own = [row for row in rows if row["layers"] == layers]
         for name, style, what in (("mutual_information", "o-", "$I(x; z)$"), ("kl_aggregate", "s:", "aggregate KL")):
-            label = f"{what}, {NAMES[layers]}"
+            label = f"{what}, {LAYER_NAMES[layers]}"
             sizes.plot(
-                [r["ndims"] for r in own], [r[name] for r in own], style, ms=4, color=COLOURS[layers], label=label
+                [r["ndims"] for r in own], [r[name] for r in own], style, ms=4, color=LAYER_COLOURS[layers], label=label
             )
     largest = max(row["ndims"] for row in rows)
     ndims = sorted({int(n) for n in np.geomspace(1, max(largest, 2), 24).round()})
     best = [optimal_information(n, prob) for n in ndims]
     sizes.plot(ndims, best, color="0.1", ls="--", lw=1.2, label="$I(x; z_1)$ at the optimum, Gaussian $q$")
-    colour = COLOURS[config.layers]
+    colour = LAYER_COLOURS[config.layers]
     times.plot(trace["step"], trace["mutual_information"], color=colour, label="$I(x; z)$")
     times.plot(trace["step"], trace["kl_aggregate"], color=colour, ls=":", label="aggregate KL")
     times.set_title(
-        f"{NAMES[config.layers]}, $n = {config.ndims}$, from a start in which z carries nothing", fontsize=10
+        f"{LAYER_NAMES[config.layers]}, $n = {config.ndims}$, from a start in which z carries nothing", fontsize=10
     )
     sizes.set(xlabel="dimensions $n$", ylabel="nats")
     times.set(xlabel="step", ylabel="nats")
     for axes in (sizes, times):
-        axes.axhline(entropy(prob), color="0.6", ls=":", label="the data's entropy")
+        axes.axhline(OneBitData(1, prob).entropy, color="0.6", ls=":", label="the data's entropy")
         axes.set(xscale="log", ylim=(-0.02, None))
         axes.grid(color="0.93")
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
@@ -103,9 +99,9 @@ def answer(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[fl
             else "is unused"
         )
         off = f"; it carries {', '.join(unused)}" if unused else ""
-        sentences.append(f"{NAMES[layers]}: z {on}{off}.")
+        sentences.append(f"{LAYER_NAMES[layers]}: z {on}{off}.")
     seen = zip(trace["step"], trace["mutual_information"], strict=True)
-    half = [step for step, value in seen if value > 0.5 * entropy(prob)]
+    half = [step for step, value in seen if value > 0.5 * OneBitData(1, prob).entropy]
     when = f"holds half the entropy from step {half[0]:.0f} on" if half else "never holds half the entropy"
     sentences.append(f"From a start in which it carries nothing, z {when}.")
     return "\n".join(sentences)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from pyro_onebit.data import InputError, OneBitData
 from pyro_onebit.exact import Joint, Truth
 from pyro_onebit.grids import double
 from pyro_onebit.psis import khat, khat_threshold
-from pyro_onebit.sampling import draw_posterior, draw_q, log_weight
+from pyro_onebit.sampling import draw_posterior, draw_q, log_weight, seeded
 
 __all__ = ["Estimate", "bound_table", "eubo", "importance_bound", "log_weights", "pyro_bound"]
 
@@ -57,17 +56,15 @@ class Estimate:
         return float(self.probs @ self.value), float(error)
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        yield
-
-
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"{name} is {count!r}; it must be a whole number, at least 1")
+
+
+def _check_order(alpha: float) -> None:
+    if not math.isfinite(alpha):
+        raise InputError(f"alpha is {alpha}; it must be a finite number")
 
 
 def log_weights(model: nn.Module, guide: nn.Module, data: OneBitData, draws: int, seed: int = 0) -> Tensor:
@@ -84,7 +81,7 @@ def log_weights(model: nn.Module, guide: nn.Module, data: OneBitData, draws: int
         Nats, shape ``(draws, 2)``.
     """
     _check_counts(draws=draws)
-    with _seeded(seed):
+    with seeded(seed):
         return _draw_log_weights(double(model), double(guide), data.codewords.double(), draws)
 
 
@@ -122,14 +119,15 @@ def importance_bound(
         seed: Of the draws; torch's generator is left as it was.
 
     Raises:
-        InputError: If `particles` or `repeats` is below 1.
+        InputError: If `particles` or `repeats` is below 1, or `alpha` not finite.
         ArithmeticError: If a parameter is not finite.
     """
     _check_counts(particles=particles, repeats=repeats)
+    _check_order(alpha)
     double_model, double_guide, x = double(model), double(guide), data.codewords.double()
     parts: list[tuple[Tensor, ...]] = []
     shape = torch.empty(0)
-    with _seeded(seed):
+    with seeded(seed):
         at_once = max(1, _DRAWS // particles)
         for start in range(0, repeats, at_once):
             count = min(at_once, repeats - start)
@@ -141,11 +139,11 @@ def importance_bound(
     value, share_squared, largest = (torch.cat(part) for part in zip(*parts, strict=True))
     if repeats > 1:
         error = value.std(0) / repeats**0.5
-    else:
+    elif particles > 1 and alpha != 1.0:
         # The delta method: Var(ln mean v) is about Var(v) / (K (E v)^2).
-        spread = share_squared[0] - 1.0 / particles
-        error = spread.clamp_min(0.0).sqrt() / abs(1.0 - alpha) if alpha != 1.0 else value[0] * torch.nan
-        error = error if particles > 1 else torch.full_like(error, torch.nan)
+        error = (share_squared[0] - 1.0 / particles).clamp_min(0.0).sqrt() / abs(1.0 - alpha)
+    else:
+        error = torch.full((2,), torch.nan, dtype=torch.float64)
     probs = data.probs.double()
     return Estimate(value.mean(0), error, probs, (1.0 / share_squared).mean(0), largest.mean(0), shape)
 
@@ -179,9 +177,10 @@ def pyro_bound(
         The mean over repeats and its standard error, nats, each of shape ``(2,)``.
     """
     _check_counts(particles=particles, repeats=repeats)
+    _check_order(alpha)
     settings: dict[str, Any] = {"num_particles": particles, "vectorize_particles": True, "max_plate_nesting": 1}
     elbo = Trace_ELBO(**settings) if alpha == 1.0 else RenyiELBO(alpha=alpha, **settings)
-    with _seeded(seed), pyro.get_param_store().scope():
+    with seeded(seed), pyro.get_param_store().scope():
         values = [[-elbo.loss(model, guide, codeword[None]) for codeword in data.codewords] for _ in range(repeats)]
     value = torch.tensor(values, dtype=torch.float64)
     return value.mean(0), value.std(0) / repeats**0.5
@@ -201,10 +200,15 @@ def eubo(
         truth: Their ``exact.solve``, on whose grids the posterior is drawn.
         draws: Their number, at least 2.
         seed: Of the draws; torch's generator is left as it was.
+
+    Raises:
+        InputError: If `draws` is below 2.
     """
     _check_counts(draws=draws)
+    if draws < 2:
+        raise InputError("draws is 1; a spread, and with it a standard error, needs at least 2")
     double_model, double_guide, x = double(model), double(guide), data.codewords.double()
-    with _seeded(seed):
+    with seeded(seed):
         log_w = log_weight(double_model, double_guide, x, draw_posterior(double_model, x, truth, draws))
     equal = torch.full((2,), float(draws), dtype=torch.float64)
     return Estimate(
@@ -242,10 +246,11 @@ def bound_table(
         K draws would give, and ``trusted``, whether k̂ is below its threshold at K draws. None: not defined.
 
     Raises:
-        InputError: If a value of K or `repeats` is below 1.
+        InputError: If a value of K or `repeats` is below 1, or `alpha` not finite.
     """
     for k in particles:
         _check_counts(particles=k, repeats=repeats)
+    _check_order(alpha)
     law = joint.law
     expected = law.expected_bound(particles, alpha)
     rows = []

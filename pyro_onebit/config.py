@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pyro_onebit.data import InputError, OneBitData
+from pyro_onebit.data import InputError, OneBitData, check_seed
 from pyro_onebit.guides import GUIDES
 from pyro_onebit.models import MODELS
 from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture
@@ -124,8 +124,7 @@ class Config:
         needed = getattr(GUIDES[str(self.guide)], "layers", 1)
         if needed != self.layers:
             raise InputError(f"guide {self.guide!r} belongs to {needed} layer(s), not {self.layers}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed is {self.seed}; it must be from 0 to 2^63 - 1")
+        check_seed(self.seed)
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps is {self.steps}; it must be at least 1")
         if self.lr is not None and not 0 < self.lr < math.inf:

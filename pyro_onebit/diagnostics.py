@@ -14,6 +14,7 @@ from pyro_onebit.data import InputError, OneBitData
 from pyro_onebit.exact import Joint, Truth
 from pyro_onebit.grids import double
 from pyro_onebit.latent import Latent
+from pyro_onebit.sampling import seeded
 
 __all__ = ["Calibration", "calibration_curve", "simulate_calibration", "surgery", "tail_index"]
 
@@ -60,8 +61,7 @@ def simulate_calibration(
     if simulations < 1 or draws < 1:
         raise InputError(f"simulations is {simulations} and draws is {draws}; each must be at least 1")
     double_model, double_guide = double(model), double(guide)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+    with seeded(seed):
         parts = list(_simulate(double_model, double_guide, data.ndims, simulations, draws))
         levels = torch.cat([level for level, _ in parts])
         codeword = torch.cat([word for _, word in parts])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyro_onebit.files import write_whole
 from pyro_onebit.psis import khat, load_arviz
-from pyro_onebit.sampling import draw_q, log_likelihood, log_weight
+from pyro_onebit.sampling import draw_q, log_likelihood, log_weight, seeded
 from pyro_onebit.training import Run
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ __all__ = ["to_inference_data", "write_inference_data"]
 _MAX_PREDICTED = 100
 
 
-@torch.no_grad()
 def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceData:
     """Draws of every latent for each codeword, with what they are weighed by.
 
@@ -48,8 +47,7 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
     az = load_arviz()
     x = run.data.codewords
     model: Any = run.model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         latents = draw_q(run.guide, x, draws)
         likelihood = log_likelihood(model, x, latents["z1"])
         log_w = log_weight(model, run.guide, x, latents, likelihood)

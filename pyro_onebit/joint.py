@@ -71,6 +71,7 @@ def _two_layers(model: Any, guide: Any, x: Tensor, truth: Truth) -> Joint:
     # log of the mass that a node stands for, but for the factors that join z1 and z2
     log_mass_q = grid1.weights.log() + log_q1
     log_mass_p = grid1.weights.log() + log_likelihood - truth.log_evidence[:, None]
+    mass_q = log_mass_q.exp()
     q_z2 = guide.q_z2(z1[:, None])
     top_q = grid2.weights * truth.log_q.exp()
     log_p1_marginal = torch.full_like(z1, -torch.inf)
@@ -90,12 +91,12 @@ def _two_layers(model: Any, guide: Any, x: Tensor, truth: Truth) -> Joint:
             q_log_r = q * log_r
             kl_forward[c] -= q_log_r.sum()
             kl_reverse[c] += (p * log_r).sum()
-            redrawn[c] -= (top_q[c, rows] @ (log_p1 * log_mass_q[c].exp())).sum()
+            redrawn[c] -= top_q[c, rows] @ (log_p1 @ mass_q[c])
             at = ((torch.asinh(log_r) / _BIN).long() + _BINS // 2).clamp(0, _BINS - 1).flatten()
             for total, values in zip(bins[:, c], (q, p, q_log_r), strict=True):
                 total += torch.bincount(at, values.flatten(), _BINS)
     lower = Latent(grid1, log_p1_marginal, log_likelihood, log_q1, truth.probs)
-    entropy = -(log_mass_q.exp() * log_q1).sum(-1)
+    entropy = -(mass_q * log_q1).sum(-1)
     return Joint(lower, kl_forward, kl_reverse, redrawn - entropy, _law(bins, truth))
 
 

@@ -20,7 +20,17 @@ from pyro_onebit.optimum import gaussian_optimum
 from pyro_onebit.study import ORIGINAL
 from pyro_onebit.training import Run
 
-__all__ = ["aggregate_figure", "loss_figure", "posterior_figure", "save", "save_study_figures"]
+__all__ = [
+    "CODEWORD_COLOURS",
+    "LAYER_COLOURS",
+    "LAYER_NAMES",
+    "aggregate_figure",
+    "legend",
+    "loss_figure",
+    "posterior_figure",
+    "save",
+    "save_study_figures",
+]
 
 #: Reconstruction costs below this, zero included, are drawn here: a log axis must end, and so does
 #: what the quadrature resolves.
@@ -33,10 +43,10 @@ _DPI = 150
 
 # From Okabe and Ito's palette, which colour-blind readers can tell apart.
 _BLUE, _VERMILION = "#0072B2", "#D55E00"
-_LAYER_COLOURS = {1: _BLUE, 2: _VERMILION}
-_CODEWORD_COLOURS = ("#009E73", "#CC79A7")
+LAYER_COLOURS = {1: _BLUE, 2: _VERMILION}
+CODEWORD_COLOURS = ("#009E73", "#CC79A7")
 _DARK, _GREY = "0.1", "0.6"
-_LAYER_NAMES = {1: "one layer", 2: "two layers"}
+LAYER_NAMES = {1: "one layer", 2: "two layers"}
 
 
 def loss_figure(rows: Sequence[Mapping[str, Any]], original: Sequence[Mapping[str, Any]] = ()) -> Figure:
@@ -65,7 +75,7 @@ def loss_figure(rows: Sequence[Mapping[str, Any]], original: Sequence[Mapping[st
     panels: Any = figure.subplots(1, 2)
     for axes, column in zip(panels, ("recon_per_dim", "loss"), strict=True):
         for layers in sorted({layers for layers, _ in measured}):
-            style: dict[str, Any] = {"color": _LAYER_COLOURS[layers], "ls": "none", "marker": "o"}
+            style: dict[str, Any] = {"color": LAYER_COLOURS[layers], "ls": "none", "marker": "o"}
             own = [row for row in rows if row["layers"] == layers]
             published = [row for row in original if row["layers"] == layers and (layers, row["ndims"]) in measured]
             _draw(axes, own, column, **style, ms=3.5)
@@ -73,9 +83,9 @@ def loss_figure(rows: Sequence[Mapping[str, Any]], original: Sequence[Mapping[st
                 {"ndims": ndims, column: np.median([row[column] for row in own if row["ndims"] == ndims])}
                 for ndims in sorted({row["ndims"] for row in own})
             ]
-            _draw(axes, medians, column, color=_LAYER_COLOURS[layers], label=_LAYER_NAMES[layers])
+            _draw(axes, medians, column, color=LAYER_COLOURS[layers], label=LAYER_NAMES[layers])
             if published:
-                label = f"{_LAYER_NAMES[layers]}, as published"
+                label = f"{LAYER_NAMES[layers]}, as published"
                 _draw(axes, published, column, **style, ms=8, mfc="none", alpha=0.5, label=label)
         _draw(axes, best, column, color=_DARK, ls="--", lw=1.2, label="optimum, Gaussian $q(z_1|x)$")
         axes.axhline(entropy, color=_GREY, ls=":", label=entropy_name)
@@ -83,7 +93,7 @@ def loss_figure(rows: Sequence[Mapping[str, Any]], original: Sequence[Mapping[st
         axes.grid(color="0.93")
     panels[0].set(yscale="log", ylabel="reconstruction cost per dimension (nats)")
     panels[1].set(ylabel="loss (nats)")
-    _legend(figure, loc="outside lower center", ncols=3)
+    legend(figure, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -126,10 +136,10 @@ def aggregate_figure(solved: Sequence[tuple[Run, Truth]]) -> Figure:
             label = f"$q(z)$, $n = {run.data.ndims}$"
             axes.plot(truth.z, truth.log_aggregate.exp(), color=colours[run.data.ndims], label=label)
         _draw_prior(axes, *own[0], color=_DARK)
-        axes.set_title(_LAYER_NAMES[layers])
+        axes.set_title(LAYER_NAMES[layers])
         axes.label_outer()
     panels[0, 0].set_ylim(bottom=0.0)
-    _legend(figure, loc="outside right upper")
+    legend(figure, loc="outside right upper")
     return figure
 
 
@@ -145,7 +155,7 @@ def posterior_figure(run: Run, truth: Truth) -> Figure:
     """
     figure = Figure(figsize=(7.8, 4.0), layout="constrained")
     axes = figure.subplots()
-    for codeword, colour in enumerate(_CODEWORD_COLOURS):
+    for codeword, colour in enumerate(CODEWORD_COLOURS):
         q = truth.log_q[codeword].exp()
         axes.fill_between(truth.z, q, color=colour, alpha=0.15, lw=0.0)
         axes.plot(truth.z, q, color=colour, lw=2.4, label=rf"$q(z\,|\,x{{=}}\mathbf{{{codeword}}})$")
@@ -155,9 +165,9 @@ def posterior_figure(run: Run, truth: Truth) -> Figure:
         axes.plot(truth.z, log_posterior.exp(), color=_DARK, ls="--", lw=1.0, label=r"exact $p(z\,|\,x)$")
     for z, density in _truncated_normals(truth):
         axes.plot(z, density, color=_VERMILION, ls=":", lw=2.0, label="truncated Gaussian")
-    axes.set_title(f"{_LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$")
+    axes.set_title(f"{LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$")
     axes.set_ylim(bottom=0.0)
-    _legend(figure, loc="outside right upper")
+    legend(figure, loc="outside right upper")
     return figure
 
 
@@ -179,7 +189,7 @@ def _truncated_normals(truth: Truth) -> list[tuple[np.ndarray, np.ndarray]]:
     return curves
 
 
-def _legend(figure: Figure, **kwargs: Any) -> None:
+def legend(figure: Figure, **kwargs: Any) -> None:
     """One legend for all panels, each label once."""
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)

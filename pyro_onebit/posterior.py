@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from pyro_onebit.joint import Joint
-from pyro_onebit.latent import Latent
 from pyro_onebit.truth import Truth
 
 __all__ = ["posterior_checks"]
@@ -31,35 +30,30 @@ def posterior_checks(truth: Truth, joint: Joint) -> list[dict[str, Any]]:
         target has none, and where it is not defined: the last four for the joint, a side for z1.
     """
     top = f"z{len(truth.grids)}"
-    rows = _rows(top, truth, "posterior", truth.log_posterior) + _rows(top, truth, "truncated", truth.log_truncated)
+    rows = []
+    for target, log_p in (("posterior", truth.log_posterior), ("truncated", truth.log_truncated)):
+        sides = {"wrong_side_q": truth.wrong_side(truth.log_q), "wrong_side_target": truth.wrong_side(log_p)}
+        rows += _rows(top, target, {**truth.distances(log_p), **sides})
     if len(truth.grids) == 2:
-        rows += _rows("z1", joint.z1, "posterior", joint.z1.log_posterior, has_sides=False)
-        for codeword in range(2):
-            rows.append(
-                {
-                    "latent": "z1,z2",
-                    "codeword": codeword,
-                    "target": "posterior",
-                    "kl_forward": float(joint.kl_forward[codeword]),
-                    "kl_reverse": float(joint.kl_reverse[codeword]),
-                    **dict.fromkeys(("wasserstein", "ks", "wrong_side_q", "wrong_side_target")),
-                }
-            )
+        rows += _rows("z1", "posterior", joint.z1.distances(joint.z1.log_posterior))
+        rows += _rows("z1,z2", "posterior", {"kl_forward": joint.kl_forward, "kl_reverse": joint.kl_reverse})
     return rows
 
 
-def _rows(name: str, latent: Latent, target: str, log_p: Tensor, *, has_sides: bool = True) -> list[dict[str, Any]]:
-    figures = latent.distances(log_p)
-    if has_sides:
-        figures["wrong_side_q"] = latent.wrong_side(latent.log_q)
-        figures["wrong_side_target"] = latent.wrong_side(log_p)
+_FIGURES = ("kl_forward", "kl_reverse", "wasserstein", "ks", "wrong_side_q", "wrong_side_target")
+
+
+def _rows(latent: str, target: str, figures: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """A row a codeword; None for a figure that is infinite or not given."""
     return [
         {
-            "latent": name,
+            "latent": latent,
             "codeword": codeword,
             "target": target,
-            **{key: float(value[codeword]) if value[codeword].isfinite() else None for key, value in figures.items()},
-            **({} if has_sides else dict.fromkeys(("wrong_side_q", "wrong_side_target"))),
+            **{
+                name: float(figures[name][codeword]) if name in figures and figures[name][codeword].isfinite() else None
+                for name in _FIGURES
+            },
         }
         for codeword in range(2)
     ]

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_onebit.data import check_seed
 from pyro_onebit.grids import BLOCK, log_p_x
 from pyro_onebit.latent import log_standard_normal
 from pyro_onebit.quadrature import Grid
 from pyro_onebit.truth import Truth
 
-__all__ = ["Latents", "draw_posterior", "draw_q", "log_likelihood", "log_weight"]
+__all__ = ["Latents", "draw_posterior", "draw_q", "log_likelihood", "log_weight", "seeded"]
 
 #: Latents by name, ``z1`` (and ``z2``), each of shape ``(draws, 2, 1)``: the second dimension is the codeword.
 Latents = dict[str, Tensor]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws within come from a seed, and need no gradient; torch's generator is afterwards as it was.
+
+    Raises:
+        InputError: If the seed is out of range.
+    """
+    check_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        yield
 
 
 def draw_q(guide: Any, x: Tensor, count: int) -> Latents:

@@ -16,7 +16,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
         f"{'layers':>6} {'ndims':>6} {'seed':>4} │ {'loss':>8} {'limit':>8} {'above':>8} {'original':>8} │ "
         f"{'recon/dim':>9} {'original':>9} │ {'kl1':>8} {'kl2':>7} {'KL post.':>8} {'I(x;z)':>7} {'seconds':>7}"
     )
-    lines = [header, "─" * len(header)]
+    lines = _headed(header)
     for row in rows:
         original = ORIGINAL.get((row["layers"], row["ndims"])) if row["prob"] == 0.5 else None
         loss, recon = (f"{original[0]:8.5f}", f"{original[1]:9.2e}") if original else (" " * 8, " " * 9)
@@ -38,7 +38,7 @@ def format_checks(rows: Sequence[dict[str, Any]]) -> str:
         f"{'latent':>6} {'codeword':>8} {'target':>9} │ {'KL(q‖target)':>12} {'KL(target‖q)':>12} "
         f"{'W1':>8} {'KS':>8} {'q, wrong side':>13} {'target, wrong side':>18}"
     )
-    lines = [header, "─" * len(header)]
+    lines = _headed(header)
     for row in rows:
         figures = [
             _number(row["kl_forward"], 12, "∞"),
@@ -60,7 +60,7 @@ def format_bounds(rows: Sequence[dict[str, Any]]) -> str:
         f"{'K':>9} {'codeword':>8} │ {'sampled':>10} {'± s.e.':>9} {'expected':>10} {'below log p':>11} │ "
         f"{'ESS':>10} {'largest':>8} {'k̂':>6} {'ideal k̂':>8} {'k̂ below its limit':>18}"
     )
-    lines = [header, "─" * len(header)]
+    lines = _headed(header)
     for row in rows:
         lines.append(
             f"{row['particles']:9d} {'mean' if row['codeword'] is None else row['codeword']:>8} │ "
@@ -77,6 +77,10 @@ def format_bounds(rows: Sequence[dict[str, Any]]) -> str:
     )
     lines.append("below log p(x); ESS, largest weight's share, k̂: of one repeat; ideal k̂: of the law's own K quantiles")
     return "\n".join(lines)
+
+
+def _headed(header: str) -> list[str]:
+    return [header, "─" * len(header)]
 
 
 _YES_NO = {True: "yes", False: "no", None: ""}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.infer import SVI
+from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import PyroOptim
 from torch import nn
 from tqdm import tqdm
@@ -209,6 +209,12 @@ def _train_again(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -
         run.judge()
 
 
+def _on_lattice(run: Run, particles: int) -> tuple[Trace_ELBO, LatticeNoise]:
+    """The run's objective with so many particles, and the noise to evaluate it under."""
+    noise = LatticeNoise(particles, run.data.probs, run.config.recipe.noise_width)
+    return make_objective(str(run.config.objective), particles), noise
+
+
 def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None:
     start = time.perf_counter()
     recipe = run.config.recipe
@@ -216,14 +222,11 @@ def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None
         # The two codewords, each with its probability: the loss is per datum already.
         x, rows = run.data.codewords, 1
         seen = recipe.seen(run.data.ndims)
-        noise: Any = LatticeNoise(seen, run.data.probs, recipe.noise_width)
-        unseen = None
-        if rest := recipe.particles - seen:
-            elsewhere = LatticeNoise(rest, run.data.probs, recipe.noise_width)
-            unseen = make_objective(str(run.config.objective), rest), elsewhere
+        elbo, noise = _on_lattice(run, seen)
+        unseen = _on_lattice(run, recipe.particles - seen) if seen < recipe.particles else None
     else:
-        x, rows, seen, noise, unseen = run.data.rows(recipe.rows), recipe.rows, 1, None, None
-    elbo = make_objective(str(run.config.objective), seen)
+        x, rows, noise, unseen = run.data.rows(recipe.rows), recipe.rows, None, None
+        elbo = make_objective(str(run.config.objective), 1)
     compiled = CompiledELBO(elbo, run.model, run.guide, x, recipe.clip, noise, unseen)
     optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
     svi = SVI(run.model, run.guide, optimizer, elbo.loss, loss_and_grads=compiled)

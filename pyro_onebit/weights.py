@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_onebit.grids import BLOCK
 from pyro_onebit.latent import Latent
 from pyro_onebit.quadrature import Grid, refine
 
 __all__ = ["WeightLaw", "law_of_one_latent"]
 
-_BLOCK = 2**21
 #: The integral over log s starts where K s is e^-45: both of its terms are then 1 to 1e-19.
 _BELOW = 45.0
 #: Where log s is beyond this, only draws of next to no weight still count.
@@ -151,7 +151,7 @@ def _far_integral(log_v: Tensor, mass: Tensor, ks: Tensor) -> Tensor:
 
 def _transform(log_v: Tensor, mass: Tensor, log_s: Tensor, kernel: Callable[[Tensor], Tensor] = torch.exp) -> Tensor:
     """E kernel(-s v) at nodes log s ``(N,)``: phi, or with `expm1` phi - 1."""
-    blocks = log_s.split(max(1, _BLOCK // len(log_v)))
+    blocks = log_s.split(max(1, BLOCK // len(log_v)))
     return torch.cat([kernel(-(block[:, None] + log_v).exp()) @ mass for block in blocks])
 
 

@@ -15,10 +15,6 @@ from pyro_onebit.plots import save
 from pyro_onebit.runs import write_table
 from pyro_onebit.study import grid, run_name, run_study
 
-#: One layer, two layers; Okabe and Ito's palette.
-COLOURS = {1: "#0072B2", 2: "#D55E00"}
-NAMES = {1: "one layer", 2: "two layers"}
-
 
 def parser_of(doc: str | None, name: str, *, ndims: Sequence[int], layers: Sequence[int] = (1, 2)) -> Any:
     """A command line that says which runs to look at, and where to write."""
