@@ -3,7 +3,7 @@
 from pyro_onebit import exact
 from pyro_onebit.config import Config
 from pyro_onebit.data import InputError, OneBitData
-from pyro_onebit.guides import GUIDES, GaussianGuide, TwoLayerGuide, register_guide
+from pyro_onebit.guides import GUIDES, GaussianGuide, OneLayerGuide, TwoLayerGuide, register_guide
 from pyro_onebit.inference_data import to_inference_data
 from pyro_onebit.models import OneLayerModel, TwoLayerModel
 from pyro_onebit.runs import load_run, save_run
@@ -15,6 +15,7 @@ __all__ = [
     "GaussianGuide",
     "InputError",
     "OneBitData",
+    "OneLayerGuide",
     "OneLayerModel",
     "Run",
     "TrainingError",

@@ -18,14 +18,15 @@ import tyro
 
 from pyro_onebit import exact
 from pyro_onebit.bounds import bound_table, eubo
+from pyro_onebit.compare import compare, comparison_grid
 from pyro_onebit.config import Config, Preset
 from pyro_onebit.data import InputError
 from pyro_onebit.files import check_writable
 from pyro_onebit.inference_data import write_inference_data
-from pyro_onebit.plots import save_study_figures
+from pyro_onebit.plots import save_comparison_figures, save_study_figures
 from pyro_onebit.runs import load_run, save_run
 from pyro_onebit.study import grid, run_study
-from pyro_onebit.tables import format_bounds, format_checks, format_table
+from pyro_onebit.tables import format_bounds, format_checks, format_comparison, format_table
 from pyro_onebit.training import TrainingError, build, fit
 
 __all__ = ["main"]
@@ -71,9 +72,7 @@ class StudyCommand:
         else:
             print(format_table(study.rows))
             print(f"written to {self.out}: results.csv, runs/, figures/ ({', '.join(path.name for path in figures)})")
-        for name, reason in study.failures.items():
-            print(f"error: {name} failed: {reason}", file=sys.stderr)
-        return 1 if study.failures else 0
+        return _report(study.failures)
 
 
 @dataclass(frozen=True)
@@ -188,6 +187,65 @@ class BoundsCommand:
         return 0
 
 
+@dataclass(frozen=True)
+class CompareCommand:
+    """Train guides and objectives side by side; write comparison.csv, runs/ and figures/, and print the table.
+
+    Runs that are already in the directory are not trained again.
+
+    Arguments:
+        guides: Registered guides; each goes with the model of its number of layers.
+        objectives: Training objectives; none: each recipe's own.
+        ndims: Dimensions of x.
+        seeds: Seeds.
+        prob: Probability of codeword 1.
+        preset: How to train: the default recipe, the same with more steps, or the original's.
+        steps: Steps, if not the recipe's.
+        particles: Samples of the latents a row, if not the recipe's.
+        jobs: Processes, one thread each.
+        out: Directory to write to.
+        quiet: Show no progress bar.
+        json: Print one JSON object instead of the table.
+    """
+
+    guides: tuple[str, ...] = ("prior", "gaussian", "mixture", "flow", "truncated", "two_layer", "oracle")
+    objectives: tuple[str, ...] = ()
+    ndims: tuple[int, ...] = (5, 100)
+    seeds: tuple[int, ...] = (0,)
+    prob: float = 0.5
+    preset: Preset = "default"
+    steps: int | None = None
+    particles: int | None = None
+    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    out: Path = Path("results/compare")
+    quiet: bool = False
+    json: bool = False
+
+    def run(self) -> int:
+        """Train, compare, write and print; 1 if a run failed."""
+        common = {"prob": self.prob, "preset": self.preset, "steps": self.steps, "particles": self.particles}
+        configs = list(comparison_grid(self.guides, self.objectives or (None,), self.ndims, self.seeds, **common))
+        comparison = compare(configs, self.out, self.jobs, quiet=self.quiet)
+        figures = save_comparison_figures(comparison, self.out / "figures")
+        if self.json:
+            paths = [str(path) for path in figures]
+            _print_json(
+                {"rows": comparison.rows, "failures": comparison.failures, "out": str(self.out), "figures": paths}
+            )
+        else:
+            print(format_comparison(comparison.rows))
+            names = ", ".join(path.name for path in figures)
+            print(f"written to {self.out}: comparison.csv, runs/, figures/ ({names})")
+        return _report(comparison.failures)
+
+
+def _report(failures: dict[str, str]) -> int:
+    """Say what failed; the exit code."""
+    for name, reason in failures.items():
+        print(f"error: {name} failed: {reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 def _print_json(content: dict[str, Any]) -> None:
     print(json.dumps(content, allow_nan=False))
 
@@ -203,6 +261,7 @@ Command = (
     | Annotated[TrainCommand, tyro.conf.subcommand("train")]
     | Annotated[EvaluateCommand, tyro.conf.subcommand("evaluate")]
     | Annotated[BoundsCommand, tyro.conf.subcommand("bounds")]
+    | Annotated[CompareCommand, tyro.conf.subcommand("compare")]
 )
 
 

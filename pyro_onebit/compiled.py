@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO
+from pyro.infer.elbo import ELBO
 from pyro.infer.util import is_identically_zero
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
@@ -27,7 +28,11 @@ from torch.utils._pytree import tree_map_only
 from pyro_onebit.data import InputError
 from pyro_onebit.objectives import drawn
 
-__all__ = ["CompiledELBO"]
+__all__ = ["CompiledELBO", "EagerELBO", "NotCompilableError"]
+
+
+class NotCompilableError(InputError):
+    """A model or guide that only runs as it is, in Python (`EagerELBO`)."""
 
 
 class CompiledELBO:
@@ -47,7 +52,8 @@ class CompiledELBO:
             part in the KL terms alone, for next to nothing where the decoder is what takes time.
 
     Raises:
-        InputError: If a latent of the guide is not reparameterised, or a tensor's value is read.
+        NotCompilableError: If a latent of the guide is not reparameterised, a tensor's value is read, or elements
+            are picked by a mask.
     """
 
     def __init__(
@@ -104,9 +110,7 @@ class CompiledELBO:
             figures, *grads = self._graph(x)
         norm, *self._values = figures.tolist()
         loss: float = sum(self._values)
-        for what, value in (("loss", loss), ("gradient", norm)):
-            if not math.isfinite(value):
-                raise ArithmeticError(f"the {what} is not finite")
+        _check_finite(loss, norm)
         for parameter, grad in zip(self._parameters, grads, strict=True):
             parameter.grad = grad
         return loss
@@ -142,6 +146,8 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in _SHAPED_BY_VALUES and any(t.dtype == torch.bool for t in args[1] if t is not None):
+            raise NotCompilableError("a model or guide that picks elements by a mask cannot be compiled")
         result = func(*args, **kwargs)
         node = self.graph.call_function(func, *tree_map_only(Tensor, self.node, (args, kwargs)))
         if isinstance(result, Tensor):
@@ -150,8 +156,14 @@ class _Recorder(TorchDispatchMode):
             for i, part in enumerate(result):
                 self.note(part, self.graph.call_function(operator.getitem, (node, i)))
         else:
-            raise InputError("a model or guide that reads a tensor's value (`item`, an `if`) cannot be compiled")
+            raise NotCompilableError(
+                "a model or guide that reads a tensor's value (`item`, an `if`) cannot be compiled"
+            )
         return result
+
+
+#: With a mask as an index, the shape of what these give or take hangs on how many elements it picks.
+_SHAPED_BY_VALUES = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default}
 
 
 def _record(f: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> GraphModule:
@@ -174,6 +186,54 @@ def _keep_freed_memory() -> None:
     torch.empty(2**25 - 2**12, dtype=torch.uint8)
 
 
+class EagerELBO:
+    """What ``SVI(..., loss_and_grads=...)`` takes, for any Pyro ELBO: evaluated as it is, its gradient clipped.
+
+    Arguments:
+        elbo: An objective.
+        parameters: What is trained.
+        clip: Largest norm of the gradient of all parameters together; it is scaled down to that.
+        handler: Under what `elbo` is evaluated.
+    """
+
+    def __init__(
+        self,
+        elbo: ELBO,
+        parameters: Sequence[nn.Parameter],
+        clip: float | None = None,
+        handler: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self._elbo, self._parameters = elbo, [p for p in parameters if p.requires_grad]
+        self._clip, self._handler = clip, handler or nullcontext()
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """None: not every objective is a sum of them."""
+        return {}
+
+    def __call__(self, model: nn.Module, guide: nn.Module, x: Tensor) -> float:
+        """Set each parameter's gradient; return the loss summed over rows, nats.
+
+        Raises:
+            ArithmeticError: If the loss or the gradient is not finite.
+        """
+        for parameter in self._parameters:
+            parameter.grad = None
+        with self._handler:
+            loss = self._elbo.loss_and_grads(model, guide, x)
+        # Wake-sleep has a loss for the model, which is the bound, and one for the guide.
+        bound = float(loss[0] if isinstance(loss, tuple) else loss)
+        norm = nn.utils.clip_grad_norm_(self._parameters, math.inf if self._clip is None else self._clip)
+        _check_finite(bound, float(norm))
+        return bound
+
+
+def _check_finite(loss: float, norm: float) -> None:
+    for what, value in (("loss", loss), ("gradient", norm)):
+        if not math.isfinite(value):
+            raise ArithmeticError(f"the {what} is not finite")
+
+
 def _evaluate(
     elbo: Trace_ELBO, handler: AbstractContextManager[Any], model: Any, guide: nn.Module, x: Tensor
 ) -> tuple[dict[str, Tensor], Tensor]:
@@ -187,7 +247,7 @@ def _evaluate(
     for name, site in sorted(guide_sites.items()):
         _, score_function, entropy = site["score_parts"]
         if not is_identically_zero(score_function):
-            raise InputError(f"the guide's latent {name!r} is not reparameterised, and no other gradient is built in")
+            raise NotCompilableError(f"the guide's latent {name!r} is not reparameterised")
         terms[name.replace("z", "kl")] = site["log_prob_sum"] - log_p[name]
         surrogate = surrogate + (0.0 if is_identically_zero(entropy) else entropy.sum())
     count = elbo.num_particles

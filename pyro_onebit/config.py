@@ -10,9 +10,9 @@ from pyro_onebit.data import InputError, OneBitData, check_seed
 from pyro_onebit.guides import GUIDES
 from pyro_onebit.models import MODELS
 from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture
-from pyro_onebit.objectives import OBJECTIVES
+from pyro_onebit.objectives import LATTICE, OBJECTIVES, PATHWISE
 
-__all__ = ["DEFAULT_GUIDES", "PRESETS", "Config", "Preset", "Recipe"]
+__all__ = ["DEFAULT_GUIDES", "PRESETS", "Config", "Preset", "Recipe", "layers_of"]
 
 Preset = Literal["default", "thorough", "reference"]
 #: The guide a number of layers is trained with if none is named.
@@ -30,6 +30,7 @@ class Recipe:
         lr: Learning rate of the first step; it decays exponentially.
         lr_final: Learning rate of the last step.
         particles: Lattice particles a codeword and step; None trains on a batch of `rows` with independent noise.
+        samples: Independent samples of the latents for each of those rows.
         logits: How many logits a step computes. Where `particles` would need more, the decoder sees fewer of
             them (`seen`), and the others take part in the KL terms alone.
         rows: Rows of that batch.
@@ -46,6 +47,7 @@ class Recipe:
     particles: int | None = None
     logits: int = 6_400_000
     rows: int = 1000
+    samples: int = 1
     noise_width: float = 1.0
     soap: bool = False
     clip: float | None = None
@@ -55,6 +57,8 @@ class Recipe:
         return max(_MIN_SEEN, min(self.particles or 0, self.logits // (2 * ndims)))
 
 
+#: What an objective is trained on that takes several independent samples a row, unless the preset has rows.
+_ROWS, _SAMPLES = 100, 8
 #: A lattice of fewer particles than this has gaps.
 _MIN_SEEN = 8
 # Two layers need many particles for the KL terms between z1 and z2, and few for the reconstruction.
@@ -95,6 +99,7 @@ class Config:
         preset: The recipe.
         steps: Steps, if not the recipe's.
         lr: First learning rate, if not the recipe's.
+        particles: Samples of the latents a row, if not the recipe's: K of a bound on several; on a lattice, all.
 
     Raises:
         InputError: If a value is out of range, or a name is unknown.
@@ -109,6 +114,7 @@ class Config:
     preset: Preset = "default"
     steps: int | None = None
     lr: float | None = None
+    particles: int | None = None
 
     def __post_init__(self) -> None:
         OneBitData(self.ndims, self.prob)
@@ -121,12 +127,21 @@ class Config:
         if self.guide is None:
             object.__setattr__(self, "guide", DEFAULT_GUIDES[self.layers])
         _check_name("guide", self.guide, GUIDES)
-        needed = getattr(GUIDES[str(self.guide)], "layers", 1)
+        guide = GUIDES[str(self.guide)]
+        needed = layers_of(str(self.guide))
         if needed != self.layers:
             raise InputError(f"guide {self.guide!r} belongs to {needed} layer(s), not {self.layers}")
+        if getattr(guide, "moving_support", False) and self.objective not in PATHWISE:
+            raise InputError(
+                f"objective {self.objective!r} is wrong for guide {self.guide!r}, whose parameters move where its "
+                f"density is zero; take one of {', '.join(PATHWISE)}"
+            )
         check_seed(self.seed)
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps is {self.steps}; it must be at least 1")
+        fewest = 2 if self.objective == "rws" else 1
+        if self.particles is not None and self.particles < fewest:
+            raise InputError(f"particles is {self.particles}; it must be at least {fewest}")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise InputError(f"lr is {self.lr}; it must be positive")
 
@@ -138,8 +153,31 @@ class Config:
         entropy, and no loss is lower. Then none is planted.
         """
         recipe = PRESETS[self.preset][self.layers]
-        arch = replace(recipe.arch, start=PLAIN) if self.ndims == 1 else recipe.arch
-        return replace(recipe, arch=arch, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
+        start = recipe.arch.start
+        if start != PLAIN:
+            guide = GUIDES[str(self.guide)]
+            start = PLAIN if self.ndims == 1 else getattr(guide, "start", start)
+            steps, lr = recipe.steps * getattr(guide, "effort", 1), getattr(guide, "lr", recipe.lr)
+            recipe = replace(recipe, steps=steps, lr=lr, arch=replace(recipe.arch, start=start))
+        if self.objective not in LATTICE:
+            rows = recipe.rows if recipe.particles is None else _ROWS
+            recipe = replace(recipe, particles=None, rows=rows, samples=_SAMPLES)
+        if self.particles:
+            on_lattice = recipe.particles is not None
+            recipe = (
+                replace(recipe, particles=self.particles) if on_lattice else replace(recipe, samples=self.particles)
+            )
+        return replace(recipe, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
+
+
+def layers_of(guide: str) -> int:
+    """The number of layers of the model that a registered guide goes with.
+
+    Raises:
+        InputError: If there is no such guide.
+    """
+    _check_name("guide", guide, GUIDES)
+    return int(getattr(GUIDES[guide], "layers", 1))
 
 
 def _check_name(what: str, name: Any, known: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from pyro_onebit.data import ideal_threshold
 from pyro_onebit.latent import log_standard_normal
 from pyro_onebit.quadrature import Grid, refine
 
-__all__ = ["BLOCK", "double", "log_p_x", "log_q_z1", "one_layer_grid", "two_layer_grids"]
+__all__ = ["BLOCK", "double", "log_likelihood", "log_p_x", "log_q_z1", "one_layer_grid", "two_layer_grids"]
 
 #: Numbers in one temporary matrix: 2 million float64 are 16 MB, which a core's cache still helps.
 BLOCK = 2**21
@@ -40,6 +40,13 @@ def log_p_x(model: Any, x: Tensor, z1: Tensor) -> Tensor:
         p_x = model.p_x(block[:, None])
         blocks.append(torch.stack([p_x.log_prob(codeword) for codeword in x]))
     return torch.cat(blocks, -1)
+
+
+def log_likelihood(model: Any, x: Tensor, z1: Tensor) -> Tensor:
+    """log p(x|z1), nats, summed over dimensions: z1 ``(draws, 2, 1)`` to ``(draws, 2)``."""
+    # In blocks: all the logits at once would be gigabytes.
+    blocks = z1.split(max(1, BLOCK // x.numel()))
+    return torch.cat([model.p_x(block).log_prob(x) for block in blocks])
 
 
 def log_q_z1(guide: Any, x: Tensor, z1: Tensor) -> Tensor:
@@ -83,7 +90,7 @@ def one_layer_grid(model: Any, guide: Any, x: Tensor, prob: float) -> Grid:
     edges = _edges(_prior_edges(prob), _landmarks(draws))
     z = Grid(edges).midpoints
     peak = (log_standard_normal(z) + log_p_x(model, x, z)).amax(-1, keepdim=True)
-    return refine(partial(_one_layer_integrands, model, guide, x, peak), edges)
+    return refine(partial(_one_layer_integrands, model, guide, x, peak), edges, jumps=True)
 
 
 def _thinned(mean: Tensor, sd: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.files import write_whole
+from pyro_onebit.grids import log_likelihood
 from pyro_onebit.psis import khat, load_arviz
-from pyro_onebit.sampling import draw_q, log_likelihood, log_weight, seeded
+from pyro_onebit.sampling import draw_q, log_weight, seeded
 from pyro_onebit.training import Run
 
 if TYPE_CHECKING:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
-from pyro.distributions import Bernoulli, Independent, Normal
+from pyro.distributions import Bernoulli, Independent, Normal, TransformedDistribution
+from pyro.distributions.transforms import AffineTransform
+from pyro.distributions.transforms.spline import ConditionedSpline
 from pyro.nn import DenseNN
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
+from torch.overrides import TorchFunctionMode
 
 from pyro_onebit.data import ideal_threshold
+from pyro_onebit.families import NormalMixture, TruncatedNormal
 
 __all__ = [
     "ONE_LAYER",
@@ -25,15 +30,23 @@ __all__ = [
     "BernoulliNet",
     "CodewordNet",
     "GaussianNet",
+    "MixtureNet",
     "Program",
+    "SplineNet",
     "Start",
     "StretchNet",
+    "TruncatedNet",
+    "frozen",
 ]
 
 #: Added to every variance, so that none can reach zero.
 MIN_VARIANCE = 1e-8
 #: Half the range of z1 over which the bends of `Start.spread` are laid out.
 _RANGE = 5.0
+#: The least height of a spline's bin, as a share of all, and the least slope at its knots.
+_FLAT = 1e-4
+#: The softplus of this is 1.
+_UNIT_BIAS = 0.5413248546129181
 
 
 @dataclass(frozen=True)
@@ -42,8 +55,9 @@ class Start:
 
     Arguments:
         separation: The means of q(z1|x) for the two codewords differ by twice this.
-        balanced: Whether those means average to 0 over the data, as an optimal q(z1|x) does under a
-            standard normal prior, rather than lie at minus and plus `separation`.
+        centre: What lies halfway between those means: ``zero``; ``balanced``, where they average to 0 over
+            the data, as an optimal Gaussian q(z1|x) does under a standard normal prior; ``threshold``, where
+            an ideal latent is cut in two.
         slope: Slope of the logits of p(x|z1) in z1; they are zero between the two means.
         variance_bias: Added to the input of every variance's softplus.
         delta: Width around the threshold of z2 inside which it is seen linearly (`StretchNet`).
@@ -55,7 +69,7 @@ class Start:
     """
 
     separation: float = 0.0
-    balanced: bool = False
+    centre: Literal["zero", "balanced", "threshold"] = "zero"
     slope: float = 0.0
     variance_bias: float = 0.0
     delta: float = 1.0
@@ -65,7 +79,8 @@ class Start:
 
     def means(self, prob: float) -> tuple[float, float]:
         """Where the means of q(z1|x) start, for codewords 0 and 1."""
-        centre = self.separation * (1.0 - 2.0 * prob) if self.balanced else 0.0
+        centres = {"zero": 0.0, "balanced": self.separation * (1.0 - 2.0 * prob), "threshold": ideal_threshold(prob)}
+        centre = centres[self.centre]
         return centre - self.separation, centre + self.separation
 
 
@@ -97,7 +112,7 @@ class Architecture:
 
 
 REFERENCE = Architecture()
-ONE_LAYER = Architecture(average=True, start=Start(separation=1.0, balanced=True, slope=20.0, variance_bias=-2.4))
+ONE_LAYER = Architecture(average=True, start=Start(separation=1.0, centre="balanced", slope=20.0, variance_bias=-2.4))
 TWO_LAYER = Architecture(
     width_z=48,
     average=True,
@@ -138,6 +153,19 @@ class Program(nn.Module):
                 module.begin(start, prob)
 
 
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Within, the module computes with detached parameters (`functional_call` refuses to be traced)."""
+    held = [(child, dict(child._parameters)) for child in module.modules()]
+    for child, parameters in held:
+        child._parameters.update({name: p.detach() for name, p in parameters.items() if p is not None})  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        for child, parameters in held:
+            child._parameters.update(parameters)
+
+
 class _Network(nn.Module):
     """A dense network, and the skips around it as buffers: they are saved with the parameters.
 
@@ -154,7 +182,7 @@ class _Network(nn.Module):
         for layer in self.net.layers:
             layer.reset_parameters()
 
-    def _set(self, **skips: float) -> None:
+    def _set(self, **skips: float | list[float]) -> None:
         for name, value in skips.items():
             self.register_buffer(name, torch.tensor(value))
 
@@ -182,32 +210,139 @@ class GaussianNet(_Network):
         return _normal(mean, self._variance(raw).sqrt())
 
     def _variance(self, raw: Tensor) -> Tensor:
-        return softplus(raw + self.variance_bias) + MIN_VARIANCE
+        return _variance(raw + self.variance_bias)
 
 
-class CodewordNet(GaussianNet):
-    """q(z1|x): a Gaussian given rows x ``(..., ndims)``, whose mean starts at its codeword's."""
+def _variance(raw: Tensor) -> Tensor:
+    return softplus(raw) + MIN_VARIANCE
+
+
+class _RowNet(_Network):
+    """q(z1|x) of some family given rows x ``(..., ndims)``, which starts around a place of its codeword's."""
 
     low: Tensor
     high: Tensor
+    variance_bias: Tensor
 
-    def __init__(self, ndims: int, arch: Architecture, prob: float) -> None:
+    def __init__(self, ndims: int, param_dims: list[int], arch: Architecture, prob: float) -> None:
         self.divisor = ndims if arch.average else 1
-        super().__init__(ndims, arch.width_x, arch, prob)
+        super().__init__(ndims, arch.width_x, param_dims, arch, prob)
 
     def begin(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
         super().begin(start, prob)
         low, high = start.means(prob)
-        self._set(low=low, high=high)
+        self._set(variance_bias=start.variance_bias, low=low, high=high)
         with torch.no_grad():
             self.net.layers[0].weight.mul_(self.divisor)
+
+    def _start(self, c: Tensor) -> Tensor:
+        return torch.lerp(self.low, self.high, c.mean(-1, keepdim=True))
+
+
+class CodewordNet(_RowNet):
+    """A Gaussian."""
+
+    def __init__(self, ndims: int, arch: Architecture, prob: float) -> None:
+        super().__init__(ndims, [1, 1], arch, prob)
 
     def forward(self, c: Tensor) -> Independent:
         """The conditional given rows c."""
         mean, raw = self.net(c / self.divisor)
-        around = torch.lerp(self.low, self.high, c.mean(-1, keepdim=True))
-        return _normal(around + mean, self._variance(raw).sqrt())
+        return _normal(self._start(c) + mean, _variance(raw + self.variance_bias).sqrt())
+
+
+class MixtureNet(_RowNet):
+    """A mixture of Gaussians, which start closer and closer to the decoder's threshold, and narrower and lighter.
+
+    Component k starts at 2^-k times the first one's distance from the middle between the codewords, with 2^-k
+    times its width and weight: as a row of them fills a density that is cut off there.
+    """
+
+    shrink: Tensor
+
+    def __init__(self, ndims: int, components: int, arch: Architecture, prob: float) -> None:
+        self.components = components
+        super().__init__(ndims, [components] * 3, arch, prob)
+
+    def begin(self, start: Start, prob: float) -> None:
+        """Draw initial weights anew and set the skips."""
+        super().begin(start, prob)
+        self._set(shrink=[0.5**k if start.separation else 1.0 for k in range(self.components)])
+
+    def forward(self, c: Tensor) -> Independent:
+        """The conditional given rows c."""
+        logits, mean, raw = self.net(c / self.divisor)
+        centre = 0.5 * (self.low + self.high)
+        loc = centre + self.shrink * (self._start(c) - centre + mean)
+        scale = self.shrink * _variance(raw + self.variance_bias).sqrt()
+        # The event dimension stands before the components'.
+        parts = (part[..., None, :] for part in (logits + self.shrink.log(), loc, scale))
+        return NormalMixture(*parts).to_event(1)
+
+
+class SplineNet(_RowNet):
+    """A standard normal through a monotone rational spline, then shifted and scaled; all given x.
+
+    Linear rational splines (Dolatabadi, Erfani and Leckie 2020), whose inverse needs no root.
+    """
+
+    def __init__(self, ndims: int, bins: int, arch: Architecture, prob: float) -> None:
+        super().__init__(ndims, [bins, bins, bins - 1, bins, 1, 1], arch, prob)
+
+    def forward(self, c: Tensor) -> Independent:
+        """The conditional given rows c."""
+        *raws, mean, raw = self.net(c / self.divisor)
+        widths, heights, slopes, middles = (part[..., None, :] for part in raws)
+        # With raw values of 0 the spline is the identity.
+        knots = (widths.softmax(-1), heights.softmax(-1), softplus(slopes + _UNIT_BIAS), middles.sigmoid())
+        spline = _Increasing([part.double() for part in knots], bound=_RANGE + 1.0, order="linear")
+        scale = _variance(raw + self.variance_bias).sqrt()
+        affine = AffineTransform(self._start(c) + mean, scale)
+        base = Normal(torch.zeros_like(mean), torch.ones_like(mean))
+        return TransformedDistribution(base, [spline, affine]).to_event(1)
+
+
+class _Increasing(ConditionedSpline):
+    """Pyro's spline, saying that it increases, as a distribution function needs to know, and in fixed shapes."""
+
+    sign = 1
+
+    def spline_op(self, x: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """The spline or its inverse at x, and its log derivative."""
+        with _WhereForMasks():
+            # What it has for least heights and slopes is more than a posterior's cut leaves room for; with less,
+            # single precision does not do.
+            y, log_slope = super().spline_op(x.double(), min_bin_height=_FLAT, min_derivative=_FLAT, **kwargs)
+        return y.to(x.dtype), log_slope.to(x.dtype)
+
+
+class _WhereForMasks(TorchFunctionMode):
+    """Lets ``a[mask] = b[mask]`` choose elementwise, so that no shape hangs on values and a step can be compiled."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.__getitem__, Tensor.__setitem__) and getattr(args[1], "dtype", None) == torch.bool:
+            if func is Tensor.__getitem__:
+                return args[0]
+            return args[0].copy_(torch.where(args[1], args[2], args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+class TruncatedNet(_RowNet):
+    """A Gaussian cut off at a learned threshold, above which it lies for rows with more ones than zeros.
+
+    It starts as the prior, cut off at its codeword's place.
+    """
+
+    def __init__(self, ndims: int, arch: Architecture, prob: float) -> None:
+        super().__init__(ndims, [1, 1, 1], arch, prob)
+
+    def forward(self, c: Tensor) -> Independent:
+        """The conditional given rows c."""
+        mean, raw, threshold = self.net(c / self.divisor)
+        scale = _variance(raw + _UNIT_BIAS).sqrt()
+        side = torch.where(c.mean(-1, keepdim=True) > 0.5, 1.0, -1.0).to(mean.dtype)
+        return TruncatedNormal(mean, scale, self._start(c) + threshold, side).to_event(1)
 
 
 class StretchNet(GaussianNet):

@@ -10,11 +10,12 @@ enters every step with its small weight, rather than one step in a million with 
 from __future__ import annotations
 
 import torch
-from pyro.distributions import Normal
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+
+from pyro_onebit.families import transport
 
 __all__ = ["LatticeNoise"]
 
@@ -24,7 +25,9 @@ _GOLDEN = 0.6180339887498949
 
 
 class LatticeNoise(Messenger):
-    r"""Gives a guide's Gaussian sites lattice noise, and every site its particles' weights.
+    r"""Gives a guide's latents lattice noise, and every site its particles' weights.
+
+    A latent whose distribution is not known as a function of normal noise (`families.transport`) draws its own.
 
     Wrap it around the evaluation of an ELBO with `particles` vectorised particles on the two
     codewords. Sites are scaled so that the ELBO becomes
@@ -59,14 +62,19 @@ class LatticeNoise(Messenger):
     def _pyro_sample(self, msg: Message) -> None:
         if site_is_subsample(msg):
             return
-        if not msg["done"] and not msg["is_observed"] and isinstance(getattr(msg["fn"], "base_dist", None), Normal):
-            noise = torch.special.ndtri(self._uniform())
-            if self._sites == 0:
-                noise = self.width * noise
-                weight = torch.exp(-0.5 * noise.square() * (1.0 - self.width**-2))
-                self._scale = self.particles * self.probs * weight / weight.sum(0)
-            self._sites += 1
-            normal = msg["fn"].base_dist
-            msg["value"] = normal.loc + normal.scale * noise[..., None]
-            msg["done"] = True
+        if not msg["done"] and not msg["is_observed"]:
+            self._draw(msg)
         msg["scale"] = msg["scale"] * self._scale
+
+    def _draw(self, msg: Message) -> None:
+        noise = torch.special.ndtri(self._uniform())
+        first, self._sites = self._sites == 0, self._sites + 1
+        wide = self.width * noise if first else noise
+        value = transport(msg["fn"], wide[..., None])
+        if value is None:
+            return
+        if first:
+            weight = torch.exp(-0.5 * wide.square() * (1.0 - self.width**-2))
+            self._scale = self.particles * self.probs * weight / weight.sum(0)
+        msg["value"] = value
+        msg["done"] = True

@@ -13,6 +13,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pyro_onebit.compare import Comparison
+from pyro_onebit.config import Config
 from pyro_onebit.data import MAX_NDIMS, InputError, ideal_threshold
 from pyro_onebit.exact import Truth
 from pyro_onebit.files import write_whole
@@ -25,10 +27,13 @@ __all__ = [
     "LAYER_COLOURS",
     "LAYER_NAMES",
     "aggregate_figure",
+    "comparison_figure",
+    "cost_figure",
     "legend",
     "loss_figure",
     "posterior_figure",
     "save",
+    "save_comparison_figures",
     "save_study_figures",
 ]
 
@@ -40,6 +45,8 @@ LIMIT = 4.0
 #: The most points at which the optimum is computed; each is a minimisation.
 _OPTIMA = 16
 _DPI = 150
+#: Losses closer to the entropy than this are drawn here: below, training is done, and a log axis must end.
+_LEAST = 1e-5
 
 # From Okabe and Ito's palette, which colour-blind readers can tell apart.
 _BLUE, _VERMILION = "#0072B2", "#D55E00"
@@ -171,6 +178,102 @@ def posterior_figure(run: Run, truth: Truth) -> Figure:
     return figure
 
 
+def comparison_figure(truths: Sequence[tuple[Config, Truth]]) -> Figure:
+    """q(z_top|x) over the learned model's exact posterior; a row a guide and objective, a column an ndims.
+
+    Arguments:
+        truths: Configurations, each with its run's densities.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if not truths:
+        raise InputError("there is no run to draw; give at least one")
+    names = list(dict.fromkeys((config.guide, config.objective) for config, _ in truths))
+    several = len({guide for guide, _ in names}) < len(names)
+    columns = sorted({config.ndims for config, _ in truths})
+    figure = Figure(figsize=(1.2 + 2.9 * len(columns), 0.9 + 1.5 * len(names)), layout="constrained")
+    panels: Any = figure.subplots(len(names), len(columns), sharex=True, squeeze=False)
+    for config, truth in truths:
+        axes = panels[names.index((config.guide, config.objective)), columns.index(config.ndims)]
+        for codeword, colour in enumerate(CODEWORD_COLOURS):
+            q = truth.log_q[codeword].exp()
+            axes.fill_between(truth.z, q, color=colour, alpha=0.15, lw=0.0)
+            axes.plot(truth.z, q, color=colour, lw=1.8, label=rf"$q(z\,|\,x{{=}}\mathbf{{{codeword}}})$")
+            exact = truth.log_posterior[codeword].exp()
+            axes.plot(truth.z, exact, color=_DARK, ls="--", lw=0.9, label=r"exact $p(z\,|\,x)$ of the learned model")
+        # A density may have a needle next to the threshold; the rest is what there is to see.
+        axes.set(xlim=(-LIMIT, LIMIT), ylim=(0.0, min(2.5, 1.1 * float(truth.log_q.exp().max()))))
+    for row, name in enumerate(names):
+        panels[row, 0].set_ylabel(_named(*name, several))
+    for column, ndims in enumerate(columns):
+        panels[0, column].set_title(f"$n = {ndims}$", fontsize=11)
+        panels[-1, column].set_xlabel(r"$z_\mathrm{top}$")
+    legend(figure, loc="outside lower center", ncols=3)
+    return figure
+
+
+def cost_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """The loss above the entropy against the seconds of training, a panel a number of dimensions, a marker a run.
+
+    Arguments:
+        rows: The rows of ``comparison.csv``.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if not rows:
+        raise InputError("there is no run to draw; give at least one")
+    columns = sorted({row["ndims"] for row in rows})
+    names = list(dict.fromkeys((row["guide"], row["objective"]) for row in rows))
+    several = len({guide for guide, _ in names}) < len(names)
+    figure = Figure(figsize=(1.8 + 3.0 * len(columns), 3.6), layout="constrained")
+    panels: Any = figure.subplots(1, len(columns), sharey=True, squeeze=False)
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for axes, ndims in zip(panels[0], columns, strict=True):
+        for i, (guide, objective) in enumerate(names):
+            own = [r for r in rows if (r["guide"], r["objective"], r["ndims"]) == (guide, objective, ndims)]
+            label = _named(guide, objective, several)
+            style: dict[str, Any] = {"color": colours[i % 10], "marker": "osD^vP*X"[i % 8], "ls": "none"}
+            axes.plot([r["seconds"] for r in own], [max(r["gap_nats"], _LEAST) for r in own], **style, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="seconds of training", title=f"$n = {ndims}$")
+        axes.grid(color="0.93")
+    panels[0, 0].set_ylabel("loss above the entropy (nats)")
+    legend(figure, loc="outside right upper")
+    return figure
+
+
+def save_comparison_figures(comparison: Comparison, directory: Path) -> list[Path]:
+    """Write a comparison's figures: the posteriors, a file an objective, and the losses against time.
+
+    Arguments:
+        comparison: With no row, there is nothing to draw.
+        directory: Where the PNG files go.
+
+    Returns:
+        The files' paths.
+
+    Raises:
+        InputError: If the directory cannot be written.
+    """
+    if not comparison.rows:
+        return []
+    figures = {"loss-seconds": cost_figure(comparison.rows), "posteriors": comparison_figure(comparison.truths)}
+    return _save_all(figures, directory)
+
+
+def _save_all(figures: Mapping[str, Figure], directory: Path) -> list[Path]:
+    paths = [directory / f"{name}.png" for name in figures]
+    for figure, path in zip(figures.values(), paths, strict=True):
+        save(figure, path)
+    return paths
+
+
+def _named(guide: str | None, objective: str | None, several: bool) -> str:
+    """What a guide, trained with one of perhaps several objectives, is called."""
+    return f"{guide}, {objective}" if several else str(guide)
+
+
 def _draw_prior(axes: Axes, run: Run, truth: Truth, color: str) -> None:
     """p(z), the axes' names, and limits that show it and the threshold."""
     axes.plot(truth.z, truth.log_prior.exp(), color=color, ls="--", label="$p(z)$")
@@ -235,7 +338,4 @@ def save_study_figures(
     largest = {run.config.layers: (run, truth) for run, truth in sorted(solved, key=lambda pair: pair[0].data.ndims)}
     for layers, (run, truth) in sorted(largest.items()):
         figures[f"posterior-layers{layers}-ndims{run.data.ndims}"] = posterior_figure(run, truth)
-    paths = [directory / f"{name}.png" for name in figures]
-    for figure, path in zip(figures.values(), paths, strict=True):
-        save(figure, path)
-    return paths
+    return _save_all(figures, directory)

@@ -28,6 +28,11 @@ def _cumulative_weights() -> Tensor:
 
 
 _CUMULATIVE = _cumulative_weights()
+#: The polynomial through values at the nodes, at -1 and at 1.
+_AT_ENDS = torch.from_numpy(
+    np.polynomial.legendre.legvander([-1.0, 1.0], _ORDER - 1)
+    @ np.linalg.inv(np.polynomial.legendre.legvander(_X.numpy(), _ORDER - 1))
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,14 @@ class Grid:
         whole = 0.5 * self.widths * (panels @ _W)
         return (inside + (whole.cumsum(-1) - whole)[..., None]).flatten(-2)
 
+    def invert(self, cumulative: Tensor, share: Tensor) -> Tensor:
+        """Where cumulatives at the nodes, ``(..., N)``, reach shares ``(..., M)`` of their total; linear between."""
+        level = share.double() * cumulative[..., -1:]
+        upper = torch.searchsorted(cumulative, level).clamp(1, cumulative.shape[-1] - 1)
+        low, high = cumulative.gather(-1, upper - 1), cumulative.gather(-1, upper)
+        part = ((level - low) / (high - low).clamp_min(torch.finfo(low.dtype).tiny)).clamp(0.0, 1.0)
+        return torch.lerp(self.nodes[upper - 1], self.nodes[upper], part)
+
     def halved(self) -> Grid:
         """The same range with every panel cut in two."""
         return Grid(torch.cat([self.edges, self.midpoints]).sort().values)
@@ -76,16 +89,34 @@ def _nodes(left: Tensor, right: Tensor) -> Tensor:
     return 0.5 * (left + right)[:, None] + 0.5 * (right - left)[:, None] * _X
 
 
-def _integrals(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
-    """Each panel's integral of each function, shape ``(panels, functions)``."""
-    values = f(_nodes(left, right).flatten())
+def _evaluate(f: Callable[[Tensor], Tensor], nodes: Tensor) -> Tensor:
+    """Each function at each panel's nodes, shape ``(panels, nodes of a panel, functions)``."""
+    values = f(nodes.flatten())
     if not torch.isfinite(values).all():
         raise ArithmeticError("an integrand is not finite: the parameters of this model or guide cannot be evaluated")
+    return values.reshape(*nodes.shape, -1)
+
+
+def _integrals(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
+    """Each panel's integral of each function, shape ``(panels, functions)``."""
     half = 0.5 * (right - left)[:, None]
-    return half * torch.einsum("k,pkm->pm", _W, values.reshape(len(left), _ORDER, -1))
+    return half * torch.einsum("k,pkm->pm", _W, _evaluate(f, _nodes(left, right)))
 
 
-def refine(f: Callable[[Tensor], Tensor], edges: Tensor, tolerance: float = 1e-9, depth: int = 48) -> Grid:
+def _hidden(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
+    """What a jump between a panel's edge and the node next to it may hide of its integrals, shape ``(panels,)``.
+
+    Seen by the function's value at the edge, against that of the polynomial through the nodes.
+    """
+    ends = torch.stack([left, right], 1)
+    at_ends = _evaluate(f, ends)
+    extrapolated = torch.einsum("ek,pkm->pem", _AT_ENDS, _evaluate(f, _nodes(left, right)))
+    return 0.5 * (1.0 + _X[0]) * (right - left) * (at_ends - extrapolated).abs().amax((1, 2))
+
+
+def refine(
+    f: Callable[[Tensor], Tensor], edges: Tensor, tolerance: float = 1e-9, depth: int = 48, *, jumps: bool = False
+) -> Grid:
     """Split panels until halving one no longer changes any function's integral over it.
 
     Arguments:
@@ -93,6 +124,7 @@ def refine(f: Callable[[Tensor], Tensor], edges: Tensor, tolerance: float = 1e-9
         edges: Where to start, ascending.
         tolerance: The change, absolute, that a panel may still show.
         depth: How often a panel may be halved (a jump is enclosed, not resolved).
+        jumps: Whether to look for jumps between a panel's edge and its first or last node, too.
 
     Raises:
         ArithmeticError: If a value is not finite.
@@ -106,6 +138,8 @@ def refine(f: Callable[[Tensor], Tensor], edges: Tensor, tolerance: float = 1e-9
         halves_right = torch.stack([middle, right], 1)
         fine = _integrals(f, halves_left.flatten(), halves_right.flatten()).reshape(len(left), 2, -1)
         open_ = (fine.sum(1) - coarse).abs().amax(1) > tolerance
+        if jumps and not open_.all():
+            open_[~open_] = _hidden(f, left[~open_], right[~open_]) > tolerance
         settled.append(left[~open_])
         left, right = halves_left[open_].flatten(), halves_right[open_].flatten()
         coarse = fine[open_].flatten(0, 1)

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.data import check_seed
-from pyro_onebit.grids import BLOCK, log_p_x
+from pyro_onebit.grids import BLOCK, log_likelihood, log_p_x
 from pyro_onebit.latent import log_standard_normal
-from pyro_onebit.quadrature import Grid
 from pyro_onebit.truth import Truth
 
-__all__ = ["Latents", "draw_posterior", "draw_q", "log_likelihood", "log_weight", "seeded"]
+__all__ = ["Latents", "draw_posterior", "draw_q", "log_weight", "seeded"]
 
 #: Latents by name, ``z1`` (and ``z2``), each of shape ``(draws, 2, 1)``: the second dimension is the codeword.
 Latents = dict[str, Tensor]
@@ -42,13 +41,6 @@ def draw_q(guide: Any, x: Tensor, count: int) -> Latents:
     return latents
 
 
-def log_likelihood(model: Any, x: Tensor, z1: Tensor) -> Tensor:
-    """log p(x|z1), nats, summed over dimensions: z1 ``(draws, 2, 1)`` to ``(draws, 2)``."""
-    # In blocks: all the logits at once would be gigabytes.
-    blocks = z1.split(max(1, BLOCK // x.numel()))
-    return torch.cat([model.p_x(block).log_prob(x) for block in blocks])
-
-
 def log_weight(model: Any, guide: Any, x: Tensor, latents: Latents, likelihood: Tensor | None = None) -> Tensor:
     """log p(x, z) - log q(z|x), nats, shape ``(draws, 2)``; `likelihood`, if known, is `log_likelihood`."""
     z1 = latents["z1"]
@@ -63,7 +55,7 @@ def log_weight(model: Any, guide: Any, x: Tensor, latents: Latents, likelihood: 
 
 def draw_posterior(model: Any, x: Tensor, truth: Truth, count: int) -> Latents:
     """Draws of the exact posterior p(z|x), by inverse cdf on the grids of `truth`; float64."""
-    top = _invert(truth.grid, truth.grid.cumulative(truth.log_posterior.exp()), torch.rand(2, count)).T
+    top = truth.grid.invert(truth.grid.cumulative(truth.log_posterior.exp()), torch.rand(2, count)).T
     if len(truth.grids) == 1:
         return {"z1": top[..., None]}
     grid1 = truth.grids[0]
@@ -73,14 +65,5 @@ def draw_posterior(model: Any, x: Tensor, truth: Truth, count: int) -> Latents:
         for z2 in top[:, codeword].split(max(1, BLOCK // len(grid1.nodes))):
             log_p = model.p_z1(z2[:, None]).log_prob(grid1.nodes[:, None, None]).T + log_lik[codeword]
             density = (log_p - log_p.amax(-1, keepdim=True)).exp()
-            z1.append(_invert(grid1, grid1.cumulative(density), torch.rand(len(z2), 1)).squeeze(-1))
+            z1.append(grid1.invert(grid1.cumulative(density), torch.rand(len(z2), 1)).squeeze(-1))
     return {"z1": torch.cat(z1).reshape(2, count).T[..., None], "z2": top[..., None]}
-
-
-def _invert(grid: Grid, cumulative: Tensor, uniform: Tensor) -> Tensor:
-    """Where cumulatives ``(..., N)`` reach shares ``(..., M)`` of their total, linear between nodes."""
-    level = uniform.double() * cumulative[..., -1:]
-    upper = torch.searchsorted(cumulative, level).clamp(1, cumulative.shape[-1] - 1)
-    low, high = cumulative.gather(-1, upper - 1), cumulative.gather(-1, upper)
-    share = ((level - low) / (high - low).clamp_min(torch.finfo(low.dtype).tiny)).clamp(0.0, 1.0)
-    return torch.lerp(grid.nodes[upper - 1], grid.nodes[upper], share)

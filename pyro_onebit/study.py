@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
+from torch import nn
 from tqdm import tqdm
 
 from pyro_onebit.config import Config
 from pyro_onebit.data import InputError
 from pyro_onebit.exact import Truth
 from pyro_onebit.files import check_writable
+from pyro_onebit.guides import GUIDES
 from pyro_onebit.runs import COLUMNS, save_run, write_table
 from pyro_onebit.training import TrainingError, build, fit
 
-__all__ = ["ORIGINAL", "Study", "grid", "run_name", "run_study"]
+__all__ = ["ORIGINAL", "Study", "grid", "run_name", "run_study", "spread"]
 
 #: The original experiment's published results: (layers, ndims) to (loss, recon per dimension), nats,
 #: Monte Carlo estimates over 10,000 samples of one trained model each (github.com/RuiShu/one-bit-vae).
@@ -54,8 +56,13 @@ class Study:
 
 def run_name(config: Config) -> str:
     """The directory of a run within a study: says what the run is, and sorts as a reader would."""
-    prob = "" if config.prob == 0.5 else f"-prob{config.prob:g}"
-    return f"layers{config.layers}-ndims{config.ndims:06d}{prob}-{config.guide}-{config.objective}-seed{config.seed}"
+    usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
+    unusual = "".join(
+        f"-{value}" if name == "preset" else f"-{name}{value:g}"
+        for name in ("prob", "preset", "steps", "lr", "particles")
+        if (value := getattr(config, name)) != getattr(usual, name)
+    )
+    return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"
 
 
 def run_study(configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = True) -> Study:
@@ -70,18 +77,11 @@ def run_study(configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = 
     Raises:
         InputError: If `jobs` is below 1 or `out` cannot be written.
     """
-    if jobs < 1:
-        raise InputError(f"jobs is {jobs}; it must be at least 1")
     configs = list(configs)
     check_writable(out)
-    # The longest runs first, so that no core is left with one of them at the end.
-    order = sorted(range(len(configs)), key=lambda i: (-configs[i].layers, -configs[i].ndims, i))
-    work = Parallel(n_jobs=min(jobs, max(1, len(configs))), return_as="generator_unordered")(
-        delayed(_train_one)(i, configs[i], out / "runs" / run_name(configs[i])) for i in order
-    )
     results: dict[int, dict[str, Any] | str] = {}
     first: dict[tuple[int, int], tuple[int, Truth]] = {}
-    for i, result, truth in tqdm(work, total=len(configs), disable=True if quiet else None, unit="run"):
+    for i, (result, truth) in spread(_train_one, configs, out, jobs, quiet=quiet):
         results[i] = result
         cell = (configs[i].layers, configs[i].ndims)
         # Of all others the densities go at once: a study may have thousands of runs.
@@ -94,15 +94,55 @@ def run_study(configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = 
     return Study(rows, failures, truths)
 
 
-def _train_one(index: int, config: Config, path: Path) -> tuple[int, dict[str, Any] | str, Truth | None]:
+T = TypeVar("T")
+
+
+def spread(
+    work: Callable[[Config, Path], T], configs: Sequence[Config], out: Path, jobs: int, *, quiet: bool
+) -> Iterator[tuple[int, T]]:
+    """Do something for each configuration and the directory of its run, in processes; as they end.
+
+    Arguments:
+        work: A function of a module, so that a process can find it.
+        configs: The configurations.
+        out: The study's directory.
+        jobs: Processes, each with one thread.
+        quiet: Show no progress bar.
+
+    Returns:
+        Index and result of each.
+
+    Raises:
+        InputError: If `jobs` is below 1.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs is {jobs}; it must be at least 1")
+    # The longest runs first, so that no core is left with one of them at the end.
+    order = sorted(range(len(configs)), key=lambda i: (-configs[i].layers, -configs[i].ndims, i))
+    results = Parallel(n_jobs=min(jobs, max(1, len(configs))), return_as="generator_unordered")(
+        delayed(_in_worker)(GUIDES, work, i, configs[i], out / "runs" / run_name(configs[i])) for i in order
+    )
+    return iter(tqdm(results, total=len(configs), disable=True if quiet else None, unit="run"))
+
+
+def _in_worker(
+    guides: dict[str, type[nn.Module]], work: Callable[[Config, Path], T], index: int, config: Config, path: Path
+) -> tuple[int, T]:
+    # Guides that a script has registered are not known in another process.
+    for name, guide in guides.items():
+        GUIDES.setdefault(name, guide)
+    return index, work(config, path)
+
+
+def _train_one(config: Config, path: Path) -> tuple[dict[str, Any] | str, Truth | None]:
     """One run in a worker: its row and densities, or why it failed."""
     try:
         run = fit(*build(config), config)
     except TrainingError as error:
         save_run(error.run, path)
-        return index, str(error), None
+        return str(error), None
     save_run(run, path)
-    return index, run.metrics, run.truth
+    return run.metrics, run.truth
 
 
 def grid(ndims: Sequence[int], layers: Sequence[int], seeds: Sequence[int], **common: Any) -> Iterator[Config]:

@@ -79,6 +79,29 @@ def format_bounds(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def format_comparison(rows: Sequence[dict[str, Any]]) -> str:
+    """A comparison's rows as a table to read; nats, and where it says so, bits."""
+    header = (
+        f"{'guide':>10} {'objective':>9} {'ndims':>6} {'seed':>4} │ {'loss':>8} {'gap':>8} {'bits':>8} │ "
+        f"{'KL(q‖p)':>8} {'approx.':>8} {'amort.':>8} {'ideal':>7} {'bent':>7} │ "
+        f"{'KL(p‖q)':>8} {'W1':>7} {'k̂':>6} {'I(x;z)':>7} {'params':>6} {'seconds':>7}"
+    )
+    lines = _headed(header)
+    for row in rows:
+        lines.append(
+            f"{row['guide'][:10]:>10} {row['objective']:>9} {row['ndims']:6d} {row['seed']:4d} │ {row['loss']:8.5f} "
+            f"{row['gap_nats']:8.5f} {row['gap_bits']:8.5f} │ {row['kl_forward']:8.5f} {row['approximation']:8.5f} "
+            f"{row['amortisation']:8.5f} {_number(row['ideal_gap'], 7, '')} {_number(row['bent'], 7, '')} │ "
+            f"{_number(row['kl_reverse'], 8, '∞')} {row['wasserstein']:7.4f} {_number(row['khat'], 5, '')} "
+            f"{row['mutual_information']:7.4f} {row['parameters']:6d} {row['seconds']:7.1f}"
+        )
+    lines.append(
+        "nats; gap: of the loss to the entropy; approx., amort.: the parts of KL(q‖p); ideal: the family's gap to an\n"
+        "ideal threshold decoder's posterior; bent: by how much the learned posterior is closer to the family than that"
+    )
+    return "\n".join(lines)
+
+
 def _headed(header: str) -> list[str]:
     return [header, "─" * len(header)]
 

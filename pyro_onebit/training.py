@@ -5,26 +5,28 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
 import torch
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI
 from pyro.optim import PyroOptim
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from pyro_onebit.compiled import CompiledELBO
+from pyro_onebit.compiled import CompiledELBO, EagerELBO, NotCompilableError
 from pyro_onebit.config import Config, Recipe
 from pyro_onebit.data import InputError, OneBitData
 from pyro_onebit.exact import Evaluation, Truth, evaluate
 from pyro_onebit.guides import GUIDES
+from pyro_onebit.matching import check_guide, is_reparameterised
 from pyro_onebit.models import MODELS
 from pyro_onebit.networks import PLAIN, Program
 from pyro_onebit.noise import LatticeNoise
-from pyro_onebit.objectives import make_objective
+from pyro_onebit.objectives import LATTICE, make_objective
+from pyro_onebit.oracle import OracleGuide
 from pyro_onebit.soap import SOAP
 
 __all__ = ["Run", "TrainingError", "build", "fit", "make_optimizers"]
@@ -38,10 +40,10 @@ class Run:
     """A trained model and guide, how they were trained, and how good they are.
 
     Arguments:
-        history: Lists of equal length: ``attempt``, ``step``, ``loss``, ``recon``, ``kl1`` (``kl2``), ``lr``
-            before about 100 of the steps, evenly spaced; nats per datum, estimated with the noise
-            that training uses. ``attempt`` is 1 once the run has begun again without its bit in
-            the latent (see `fit`).
+        history: Lists of equal length: ``attempt``, ``step``, ``loss``, ``lr`` and, where the objective is a sum
+            of them, ``recon``, ``kl1`` (``kl2``) before about 100 of the steps, evenly spaced; nats per datum,
+            estimated with the noise that training uses. ``attempt`` is 1 once the run has begun again
+            without its bit in the latent (see `fit`).
         seconds: Time of training, a second attempt included; judging is not.
         metrics: The columns of ``results.csv``; empty if training failed.
         truth: The top latent's densities as last judged; None before.
@@ -117,6 +119,8 @@ def build(config: Config) -> tuple[nn.Module, nn.Module, OneBitData]:
         arch = config.recipe.arch
         model = MODELS[config.layers](config.ndims, config.prob, arch)
         guide = GUIDES[str(config.guide)](config.ndims, config.prob, arch)
+    if isinstance(guide, OracleGuide):
+        guide.attend(model)
     return model, guide, data
 
 
@@ -170,6 +174,7 @@ def fit(
         if not isinstance(given, expected):
             raise InputError(f"{what} is a {type(given).__name__}; the configuration has {expected.__name__}")
     run = Run(model, guide, data, config, history={}, seconds=0.0)
+    check_guide(str(config.guide), guide, data.codewords, config.layers)
     with _isolated(config.seed):
         try:
             _train(run, quiet, on_step)
@@ -209,27 +214,43 @@ def _train_again(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -
         run.judge()
 
 
-def _on_lattice(run: Run, particles: int) -> tuple[Trace_ELBO, LatticeNoise]:
+def _on_lattice(run: Run, particles: int) -> tuple[Any, LatticeNoise]:
     """The run's objective with so many particles, and the noise to evaluate it under."""
     noise = LatticeNoise(particles, run.data.probs, run.config.recipe.noise_width)
     return make_objective(str(run.config.objective), particles), noise
 
 
-def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None:
-    start = time.perf_counter()
-    recipe = run.config.recipe
-    if recipe.particles:
+def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
+    """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by."""
+    recipe, model, guide = run.config.recipe, run.model, run.guide
+    parameters = [*model.parameters(), *guide.parameters()]
+    is_mean = run.config.objective in LATTICE
+    # A gradient by the score has no use for noise that is given, and none for weights.
+    if recipe.particles and is_reparameterised(guide, run.data.codewords):
         # The two codewords, each with its probability: the loss is per datum already.
-        x, rows = run.data.codewords, 1
+        x = run.data.codewords
         seen = recipe.seen(run.data.ndims)
         elbo, noise = _on_lattice(run, seen)
         unseen = _on_lattice(run, recipe.particles - seen) if seen < recipe.particles else None
-    else:
-        x, rows, noise, unseen = run.data.rows(recipe.rows), recipe.rows, None, None
-        elbo = make_objective(str(run.config.objective), 1)
-    compiled = CompiledELBO(elbo, run.model, run.guide, x, recipe.clip, noise, unseen)
+        try:
+            return CompiledELBO(elbo, model, guide, x, recipe.clip, noise, unseen), x, 1
+        except NotCompilableError:
+            return EagerELBO(elbo, parameters, recipe.clip, noise), x, 1
+    x = run.data.rows(recipe.rows)
+    elbo = make_objective(str(run.config.objective), recipe.samples)
+    if is_mean:
+        with suppress(NotCompilableError):
+            return CompiledELBO(elbo, model, guide, x, recipe.clip), x, recipe.rows
+    return EagerELBO(elbo, parameters, recipe.clip), x, recipe.rows
+
+
+def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None:
+    start = time.perf_counter()
+    recipe = run.config.recipe
+    run.guide.train()
+    estimator, x, rows = _estimator(run)
     optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
-    svi = SVI(run.model, run.guide, optimizer, elbo.loss, loss_and_grads=compiled)
+    svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
     stride = -(-recipe.steps // _HISTORY_ROWS)
     attempt = int(bool(run.history))
     try:
@@ -237,7 +258,7 @@ def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None
             lr = optimizer.lr
             loss = svi.step(x)
             if step % stride == 0:
-                terms = {name: value / rows for name, value in compiled.terms.items()}
+                terms = {name: value / rows for name, value in estimator.terms.items()}
                 row = {"attempt": attempt, "step": step, "loss": loss / rows, **terms, "lr": lr}
                 for name, value in row.items():
                     run.history.setdefault(name, []).append(value)
@@ -246,4 +267,5 @@ def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None
     except ArithmeticError as error:
         raise ArithmeticError(f"step {step}: {error}") from None
     finally:
+        run.guide.eval()
         run.seconds += time.perf_counter() - start

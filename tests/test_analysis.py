@@ -18,6 +18,12 @@ SMALL = {
     "negative_kl1.py": QUICK,
     "when_is_z_used.py": [*QUICK, "--followed", "2"],
     "calibration.py": [*QUICK, "--simulations", "50"],
+    "custom_guide.py": QUICK,
+    "compare_guides.py": [*QUICK, "--guides", "gaussian", "truncated", "--seeds", "0"],
+    "compare_objectives.py": [
+        *(*QUICK, "--objectives", "elbo", "rws", "--seeds", "0", "--particles", "1", "2"),
+        *("--noise-particles", "1", "2", "--repeats", "2", "--half-trained", "2"),
+    ],
     "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "1"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
     "benchmark_training.py": [
@@ -47,7 +53,7 @@ def test_script(script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monk
     module = load(script.removesuffix(".py"), monkeypatch)
     module.main(module.parse([*SMALL[script], "--out", str(tmp_path)]))
     assert list(tmp_path.glob("*.csv"))
-    assert list(tmp_path.glob("*.png"))
+    assert list(tmp_path.rglob("*.png"))
     assert capsys.readouterr().out.strip()
 
 

@@ -1,0 +1,148 @@
+"""Which objective trains best, and how noisy is each one's gradient, for the model and the guide, as K grows?
+
+    python analysis/compare_objectives.py                       # about ten minutes on two cores
+    python analysis/compare_objectives.py --ndims 5 --particles 1 8
+
+Each objective trains a Gaussian guide; all runs are judged on the exact ELBO, on the exact evidence, and on the exact
+importance-weighted bound of their own K. Then, at one fixed, half-trained model and guide, each one's
+gradient is estimated again and again: its variance and signal-to-noise ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from common import write
+from matplotlib.figure import Figure
+
+from pyro_onebit import Config, build, exact, fit, load_run
+from pyro_onebit.compare import compare, comparison_grid
+from pyro_onebit.gradients import gradient_noise
+from pyro_onebit.objectives import OBJECTIVES
+from pyro_onebit.runs import write_table
+from pyro_onebit.study import run_name
+
+COLOURS = dict(zip(OBJECTIVES, ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#D55E00", "#009E73"), strict=True))
+
+
+def main(args: argparse.Namespace) -> None:
+    trained = reached(args)
+    noise = noises(args)
+    write_table(args.out / "gradient_noise.csv", list(noise[0]), noise)
+    write(args, "compare_objectives", trained, draw(trained, noise), answer(trained, noise))
+
+
+def is_defined(objective: str, particles: int) -> bool:
+    return objective != "rws" or particles > 1
+
+
+def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What each objective has reached, over the seeds: the worst loss, otherwise medians."""
+    rows = []
+    for objective in args.objectives:
+        for k in args.particles:
+            if not is_defined(objective, k):
+                continue
+            common = {"steps": args.steps, "particles": k}
+            configs = list(comparison_grid([args.guide], [objective], [args.ndims], args.seeds, **common))
+            own = compare(configs, args.out, args.jobs).rows
+            bounds = []
+            for config in configs:
+                run = load_run(args.out / "runs" / run_name(config))
+                programs = (run.model, run.guide, run.data)
+                law = exact.solve_joint(*programs, exact.solve(*programs)).law
+                bounds.append(float(law.probs @ law.expected_bound([k])[0]))
+            rows.append(
+                {
+                    "objective": objective,
+                    "K": k,
+                    "seeds": len(own),
+                    "worst_loss": max(row["loss"] for row in own),
+                    "loss": median(row["loss"] for row in own),
+                    "minus_log_evidence": median(-row["log_evidence"] for row in own),
+                    "minus_bound": median(-bound for bound in bounds),
+                    "seconds": median(row["seconds"] for row in own),
+                }
+            )
+    return rows
+
+
+def noises(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The noise of each objective's gradient at one half-trained model and guide."""
+    config = Config(ndims=args.ndims, guide=args.guide, steps=args.half_trained)
+    run = fit(*build(config), config)
+    rows = []
+    for objective in args.objectives:
+        for k in args.noise_particles:
+            if is_defined(objective, k):
+                parts = gradient_noise(run.model, run.guide, run.data, objective, k, repeats=args.repeats)
+                for part, moments in parts.items():
+                    figures = {"variance": moments.total_variance, "snr": moments.signal_to_noise}
+                    rows.append({"objective": objective, "K": k, "part": part, **figures})
+    return rows
+
+
+def draw(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(11.0, 4.0), layout="constrained")
+    panels: Any = figure.subplots(1, 3)
+    for objective, colour in COLOURS.items():
+        own = [row for row in trained if row["objective"] == objective]
+        style: dict[str, Any] = {"color": colour, "marker": "o", "ms": 4, "label": objective}
+        panels[0].plot([row["K"] for row in own], [row["loss"] for row in own], **style)
+        for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
+            there = [row for row in noise if (row["objective"], row["part"]) == (objective, part)]
+            axes.plot([row["K"] for row in there], [row["snr"] for row in there], **style)
+    panels[0].set(xscale="log", xlabel="samples $K$", ylabel="exact loss reached (nats)", title="trained")
+    for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
+        axes.set(xscale="log", yscale="log", xlabel="samples $K$", title=f"gradient of the {part}")
+        axes.set_ylabel("signal-to-noise ratio of an estimate")
+    for axes in panels:
+        axes.grid(color="0.93")
+    panels[0].legend(frameon=False)
+    return figure
+
+
+def answer(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> str:
+    best = min(trained, key=lambda row: row["worst_loss"])
+    likely = min(trained, key=lambda row: row["minus_log_evidence"])
+    sentences = [
+        f"The lowest exact loss, {best['worst_loss']:.4f} nats in the worst seed, is reached by {best['objective']} "
+        f"with K = {best['K']}; the best model, by its evidence, by {likely['objective']} with K = {likely['K']} "
+        f"({-likely['minus_log_evidence']:.4f}), at a loss of {likely['loss']:.4f}."
+    ]
+    for part in ("model", "guide"):
+        slopes = []
+        for objective in COLOURS:
+            own = [row for row in noise if (row["objective"], row["part"]) == (objective, part)]
+            if len(own) > 1:
+                slope = np.polyfit(np.log([row["K"] for row in own]), np.log([row["snr"] for row in own]), 1)[0]
+                slopes.append(f"{objective} K^{slope:.2f}")
+        if slopes:
+            sentences.append(f"The {part}'s signal-to-noise ratio grows as {', '.join(slopes)}.")
+    return "\n".join(sentences)
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
+    parser.add_argument("--guide", default="gaussian")
+    parser.add_argument("--ndims", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--particles", type=int, nargs="+", default=[1, 8, 64], help="K of the training")
+    parser.add_argument("--noise-particles", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512])
+    parser.add_argument("--repeats", type=int, default=500, help="estimates of each gradient")
+    parser.add_argument("--half-trained", type=int, default=100, help="steps before gradients are looked at")
+    parser.add_argument("--steps", type=int, default=None, help="steps of the training, if not the recipe's")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=Path("results/compare_objectives"))
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main(parse())

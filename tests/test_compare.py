@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pyro_onebit import Config, InputError
+from pyro_onebit.cli import main
+from pyro_onebit.compare import COLUMNS, compare, comparison_grid
+from pyro_onebit.runs import read_table
+
+QUICK = ["--ndims", "3", "--steps", "5", "--jobs", "1", "--quiet"]
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["compare", "--guides", "gaussian", "truncated", "oracle", *QUICK, "--out", str(tmp_path)]
+    assert main([*arguments, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    rows = read_table(tmp_path / "comparison.csv")
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["guide"] for row in rows] == ["gaussian", "truncated", "oracle"]
+    assert [row["loss"] for row in printed["rows"]] == [row["loss"] for row in rows]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["loss-seconds.png", "posteriors.png"]
+    for row in printed["rows"]:
+        assert row["amortisation"] + row["approximation"] == pytest.approx(row["kl_forward"], abs=1e-12)
+    # Once more: nothing is trained again, and the same comes out.
+    assert main(arguments) == 0
+    assert f"{rows[0]['loss']:8.5f}" in capsys.readouterr().out
+    assert read_table(tmp_path / "comparison.csv") == rows
+
+
+def test_another_run_in_the_same_place_is_refused(tmp_path: Path) -> None:
+    [config] = comparison_grid(["gaussian"], [None], [3], [0], steps=5)
+    compare([config], tmp_path, 1)
+    path = next((tmp_path / "runs").iterdir())
+    (path / "config.json").write_text((path / "config.json").read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(InputError, match="holds a run of"):
+        compare([config], tmp_path, 1)
+
+
+def test_a_grid_takes_each_combination_once() -> None:
+    configs = list(comparison_grid(["gaussian", "two_layer", "gaussian"], ["elbo", "iwae"], [3, 5], [0], prob=0.3))
+    assert len(configs) == 8
+    assert {config.layers for config in configs if config.guide == "two_layer"} == {2}
+    assert configs[0] == Config(ndims=3, guide="gaussian", objective="elbo", prob=0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--guides", "nonsense"], "guide is 'nonsense'; it must be one of"),
+        (["--objectives", "nonsense"], "objective is 'nonsense'; it must be one of"),
+        (["--guides", "truncated", "--objectives", "stl"], "objective 'stl' is wrong for guide 'truncated'"),
+        (["--objectives", "rws", "--particles", "1"], "particles is 1; it must be at least 2"),
+    ],
+)
+def test_what_the_user_got_wrong(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["compare", *arguments, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_that_fails_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ArithmeticError("the loss is not finite")
+
+    monkeypatch.setattr("pyro_onebit.compare.gap_split", fail)
+    assert main(["compare", "--guides", "gaussian", *QUICK, "--out", str(tmp_path)]) == 1
+    assert "the loss is not finite" in capsys.readouterr().err
+    assert read_table(tmp_path / "comparison.csv") == []
