@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pyro_onebit.data import InputError, OneBitData
 from pyro_onebit.exact import Joint, Truth
+from pyro_onebit.files import finite
 from pyro_onebit.grids import double
 from pyro_onebit.psis import khat, khat_threshold
 from pyro_onebit.sampling import draw_posterior, draw_q, log_weight, seeded
@@ -264,13 +265,13 @@ def bound_table(
                     "particles": k,
                     "codeword": codeword,
                     "estimate": float(estimate.value[codeword]),
-                    "standard_error": _finite(estimate.standard_error[codeword]),
+                    "standard_error": finite(estimate.standard_error[codeword]),
                     "expected": float(exact_value[codeword]),
                     "gap": float(law.log_evidence[codeword] - exact_value[codeword]),
                     "ess": float(estimate.ess[codeword]),
                     "largest_share": float(estimate.largest_share[codeword]),
-                    "khat": _finite(shape),
-                    "khat_ideal": _finite(ideal[codeword]),
+                    "khat": finite(shape),
+                    "khat_ideal": finite(ideal[codeword]),
                     "trusted": None if shape != shape else shape < khat_threshold(k),
                 }
             )
@@ -281,14 +282,9 @@ def bound_table(
                 "particles": k,
                 "codeword": None,
                 "estimate": value,
-                "standard_error": _finite(error),
+                "standard_error": finite(error),
                 "expected": average,
                 "gap": float(law.probs @ law.log_evidence) - average,
             }
         )
     return rows
-
-
-def _finite(value: Any) -> float | None:
-    number = float(value)
-    return number if abs(number) < float("inf") else None

@@ -21,7 +21,7 @@ from pyro_onebit.bounds import bound_table, eubo
 from pyro_onebit.compare import compare, comparison_grid
 from pyro_onebit.config import Config, Preset
 from pyro_onebit.data import InputError
-from pyro_onebit.files import check_writable
+from pyro_onebit.files import check_writable, finite
 from pyro_onebit.inference_data import write_inference_data
 from pyro_onebit.plots import save_comparison_figures, save_study_figures
 from pyro_onebit.runs import load_run, save_run
@@ -168,13 +168,14 @@ class BoundsCommand:
         rows = bound_table(*programs, joint, self.particles, alpha=self.alpha, repeats=self.repeats, seed=self.seed)
         upper, upper_error = eubo(*programs, truth, seed=self.seed).average
         probs = truth.probs
-        figures = {
+        figures: dict[str, float | None] = {
             "elbo": float(probs @ (truth.log_evidence - joint.kl_forward)),
             "log_evidence": float(probs @ truth.log_evidence),
             "eubo": float(probs @ (truth.log_evidence + joint.kl_reverse)),
         }
         if self.json:
-            estimate = {"estimate": upper, "standard_error": upper_error}
+            estimate = {"estimate": finite(upper), "standard_error": finite(upper_error)}
+            figures["eubo"] = finite(figures["eubo"])
             _print_json(
                 {"alpha": self.alpha, "repeats": self.repeats, **figures, "eubo_sampled": estimate, "rows": rows}
             )

@@ -13,7 +13,7 @@ from pyro_onebit.bounds import log_weights
 from pyro_onebit.config import Config, layers_of
 from pyro_onebit.data import InputError
 from pyro_onebit.exact import Truth, solve_joint
-from pyro_onebit.files import check_writable
+from pyro_onebit.files import check_writable, finite
 from pyro_onebit.gaps import gap_split, ideal_gap
 from pyro_onebit.psis import khat
 from pyro_onebit.runs import load_run, save_run, write_table
@@ -148,7 +148,7 @@ def comparison_row(run: Run, truth: Truth) -> dict[str, Any]:
     joint = solve_joint(run.model, run.guide, data, truth)
     split = gap_split(run.model, run.guide, data, truth, joint)
     ideal = ideal_gap(run.guide, data, truth)
-    mean = lambda per_codeword: _finite(truth.probs @ per_codeword)  # noqa: E731
+    mean = lambda per_codeword: finite(truth.probs @ per_codeword)  # noqa: E731
     approximation = mean(split.approximation)
     draws = log_weights(run.model, run.guide, data, _DRAWS, seed=run.config.seed)
     return {
@@ -162,11 +162,6 @@ def comparison_row(run: Run, truth: Truth) -> dict[str, Any]:
         "ideal_gap": ideal,
         "bent": None if ideal is None or approximation is None else ideal - approximation,
         "wasserstein": mean(truth.distances(truth.log_truncated)["wasserstein"]),
-        "khat": _finite(khat(draws).max()),
+        "khat": finite(khat(draws).max()),
         "parameters": sum(p.numel() for p in run.guide.parameters()),
     }
-
-
-def _finite(value: Any) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None

@@ -1,14 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and what they can hold."""
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pyro_onebit.data import InputError
 
-__all__ = ["check_writable", "write_whole"]
+__all__ = ["check_writable", "finite", "write_whole"]
 
 
 def check_writable(directory: Path) -> None:
@@ -46,3 +48,9 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}; what was there before is kept") from None
+
+
+def finite(value: Any) -> float | None:
+    """A number as a file can hold it: None if it is infinite or not defined, for which JSON has no words."""
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -50,7 +50,7 @@ def format_checks(rows: Sequence[dict[str, Any]]) -> str:
         ]
         lines.append(f"{row['latent']:>6} {row['codeword']:8d} {row['target']:>9} │ {' '.join(figures)}")
     lines.append("KL in nats; W1: Wasserstein-1, in units of the latent; KS: Kolmogorov-Smirnov distance;")
-    lines.append("∞: q has mass on the wrong side of the threshold, where the truncated normal has none")
+    lines.append("∞: the first has mass where the second has none, as a truncated normal beyond its threshold")
     return "\n".join(lines)
 
 

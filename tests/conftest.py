@@ -1,6 +1,7 @@
 """What several test modules share: toys with closed forms, and runs trained once."""
 
 import math
+import os
 from collections.abc import Callable
 from functools import cache
 
@@ -11,6 +12,10 @@ from torch.distributions import Independent, Normal
 from torch.nn.functional import logsigmoid
 
 from pyro_onebit import Config, Run, build, exact, fit
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes side by side, each with all the cores' threads, are many times slower.
+    torch.set_num_threads(1)
 
 
 class FixedGuide(nn.Module):

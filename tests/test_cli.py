@@ -53,6 +53,19 @@ def test_bounds(run_directory: Path, capsys: pytest.CaptureFixture) -> None:
     assert json.loads(capsys.readouterr().out)["rows"][3]["expected"] < printed["rows"][3]["expected"]
 
 
+def test_bounds_where_the_upper_one_is_infinite(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A truncated guide has no mass where the posterior has some."""
+    out = str(tmp_path / "run")
+    assert main(["train", "--guide", "truncated", "--ndims", "3", "--steps", "3", "--quiet", "--out", out]) == 0
+    capsys.readouterr()
+    assert main(["bounds", out, "--particles", "2", "--repeats", "2", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["eubo"] is None
+    assert printed["elbo"] < printed["log_evidence"]
+    assert main(["bounds", out, "--particles", "2", "--repeats", "2"]) == 0
+    assert "EUBO inf" in capsys.readouterr().out
+
+
 def test_a_run_that_cannot_be_evaluated(run_directory: Path, capsys: pytest.CaptureFixture, monkeypatch: Any) -> None:
     def fail(*_: Any) -> None:
         raise ArithmeticError("quadrature did not settle")

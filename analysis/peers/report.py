@@ -222,7 +222,7 @@ def compare_losses(cells: Sequence[Row]) -> list[str]:
     if two:
         parts.append(f"the package's exact loss is lower in {sum(two)} of {len(two)} two-layer cells")
     if one:
-        parts.append(f"in the one-layer cells it is at most {max(one):+.4f} from {peer}'s")
+        parts.append(f"in the one-layer cells it differs from {peer}'s by {min(one):+.1e} to {max(one):+.1e}")
     return parts
 
 
