@@ -3,8 +3,9 @@
     python analysis/compare_objectives.py                       # about ten minutes on two cores
     python analysis/compare_objectives.py --ndims 5 --particles 1 8
 
-Each objective trains a Gaussian guide; all runs are judged on the exact ELBO, on the exact evidence, and on the exact
-importance-weighted bound of their own K. Then, at one fixed, half-trained model and guide, each one's
+Each objective trains a Gaussian guide, all by the reference preset's recipe: rows with K independent samples each, where
+the default's lattice is only for means over samples. The runs are judged on the exact ELBO, on the exact evidence, and
+on the exact importance-weighted bound of their own K. Then, at one fixed, half-trained model and guide, each one's
 gradient is estimated again and again: its variance and signal-to-noise ratio.
 """
 
@@ -21,12 +22,12 @@ import numpy as np
 from common import write
 from matplotlib.figure import Figure
 
-from pyro_onebit import Config, build, exact, fit, load_run
-from pyro_onebit.compare import compare, comparison_grid
+from pyro_onebit import Config, Run, build, exact, fit, load_run
+from pyro_onebit.compare import comparison_grid
 from pyro_onebit.gradients import gradient_noise
 from pyro_onebit.objectives import OBJECTIVES
 from pyro_onebit.runs import write_table
-from pyro_onebit.study import run_name
+from pyro_onebit.study import run_name, run_study
 
 COLOURS = dict(zip(OBJECTIVES, ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#D55E00", "#009E73"), strict=True))
 
@@ -49,15 +50,10 @@ def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
         for k in args.particles:
             if not is_defined(objective, k):
                 continue
-            common = {"steps": args.steps, "particles": k}
-            configs = list(comparison_grid([args.guide], [objective], [args.ndims], args.seeds, **common))
-            own = compare(configs, args.out, args.jobs).rows
-            bounds = []
-            for config in configs:
-                run = load_run(args.out / "runs" / run_name(config))
-                programs = (run.model, run.guide, run.data)
-                law = exact.solve_joint(*programs, exact.solve(*programs)).law
-                bounds.append(float(law.probs @ law.expected_bound([k])[0]))
+            common: dict[str, Any] = {"preset": "reference", "steps": args.steps, "particles": k}
+            configs = list(comparison_grid([args.guide], [objective], args.ndims, args.seeds, **common))
+            own = run_study(configs, args.out, args.jobs).rows
+            bounds = [exact_bound(load_run(args.out / "runs" / run_name(config)), k) for config in configs]
             rows.append(
                 {
                     "objective": objective,
@@ -73,9 +69,16 @@ def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def exact_bound(run: Run, k: int) -> float:
+    """What the importance-weighted bound of K samples is expected to be, nats per datum."""
+    programs = (run.model, run.guide, run.data)
+    law = exact.solve_joint(*programs, exact.solve(*programs)).law
+    return float(law.probs @ law.expected_bound([k])[0])
+
+
 def noises(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The noise of each objective's gradient at one half-trained model and guide."""
-    config = Config(ndims=args.ndims, guide=args.guide, steps=args.half_trained)
+    config = Config(ndims=args.ndims[0], preset="reference", guide=args.guide, steps=args.half_trained)
     run = fit(*build(config), config)
     rows = []
     for objective in args.objectives:
@@ -132,13 +135,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
     parser.add_argument("--guide", default="gaussian")
-    parser.add_argument("--ndims", type=int, default=5)
+    parser.add_argument("--ndims", type=int, nargs=1, default=[5])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--particles", type=int, nargs="+", default=[1, 8, 64], help="K of the training")
+    parser.add_argument("--particles", type=int, nargs="+", default=[1, 8, 32], help="K of the training")
     parser.add_argument("--noise-particles", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512])
     parser.add_argument("--repeats", type=int, default=500, help="estimates of each gradient")
-    parser.add_argument("--half-trained", type=int, default=100, help="steps before gradients are looked at")
-    parser.add_argument("--steps", type=int, default=None, help="steps of the training, if not the recipe's")
+    parser.add_argument("--half-trained", type=int, default=300, help="steps before gradients are looked at")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of the training")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("results/compare_objectives"))
     return parser.parse_args(argv)

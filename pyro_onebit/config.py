@@ -54,7 +54,7 @@ class Recipe:
 
     def seen(self, ndims: int) -> int:
         """How many of the particles the decoder sees."""
-        return max(_MIN_SEEN, min(self.particles or 0, self.logits // (2 * ndims)))
+        return min(self.particles or 0, max(_MIN_SEEN, self.logits // (2 * ndims)))
 
 
 #: What an objective is trained on that takes several independent samples a row, unless the preset has rows.
@@ -162,11 +162,10 @@ class Config:
         if self.objective not in LATTICE:
             rows = recipe.rows if recipe.particles is None else _ROWS
             recipe = replace(recipe, particles=None, rows=rows, samples=_SAMPLES)
-        if self.particles:
-            on_lattice = recipe.particles is not None
-            recipe = (
-                replace(recipe, particles=self.particles) if on_lattice else replace(recipe, samples=self.particles)
-            )
+        if self.particles and recipe.particles:
+            recipe = replace(recipe, particles=self.particles)
+        elif self.particles:
+            recipe = replace(recipe, samples=self.particles)
         return replace(recipe, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
 
 

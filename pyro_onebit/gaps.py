@@ -123,14 +123,20 @@ def _carried(conditional: Any, noise: Tensor) -> Tensor:
 
 
 def _free_member(model: nn.Module, guide: nn.Module, data: OneBitData, joint: Joint, codeword: int) -> Any:
-    """A copy of the guide with the least gap on one codeword that is found; None if there is nothing to choose."""
+    """A copy of the guide with the least gap on one codeword that is found; None if there is nothing to choose.
+
+    Nor is there a way to choose among two-layer guides that are no known functions of noise.
+    """
     free, x = double(guide), data.codewords.double()[codeword : codeword + 1]
     if not any(p.requires_grad for p in free.parameters()):
         return None
     lower = joint.z1
     log_likelihood = _Interpolated(lower.z, lower.log_likelihood[codeword])
+    zero = x.new_zeros(1, 1)
     with torch.no_grad():
-        in_noise = transport(free.q_z1(x), x.new_zeros(1, 1)) is not None
+        in_noise = transport(free.q_z1(x), zero) is not None
+        if hasattr(free, "q_z2") and not (in_noise and transport(free.q_z2(zero), zero) is not None):
+            return None
     if hasattr(free, "q_z2"):
         frozen_model = double(model).requires_grad_(False)
         noise1, noise2 = _noise_grid(_LOWER), _noise_grid(_UPPER)
