@@ -3,7 +3,7 @@
     python analysis/compare_objectives.py                       # about ten minutes on two cores
     python analysis/compare_objectives.py --ndims 5 --particles 1 8
 
-Each objective trains a Gaussian guide, all by the reference preset's recipe: rows with K independent samples each, where
+Each objective trains a Gaussian guide, all by the reference preset's recipe: rows with K independent samples each, as
 the default's lattice is only for means over samples. The runs are judged on the exact ELBO, on the exact evidence, and
 on the exact importance-weighted bound of their own K. Then, at one fixed, half-trained model and guide, each one's
 gradient is estimated again and again: its variance and signal-to-noise ratio.
