@@ -10,7 +10,7 @@ from pyro_onebit.data import InputError, OneBitData, check_seed
 from pyro_onebit.guides import GUIDES
 from pyro_onebit.models import MODELS
 from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture
-from pyro_onebit.objectives import LATTICE, OBJECTIVES, PATHWISE
+from pyro_onebit.objectives import OBJECTIVES, PATHWISE, is_mean
 
 __all__ = ["DEFAULT_GUIDES", "PRESETS", "Config", "Preset", "Recipe", "layers_of"]
 
@@ -159,7 +159,7 @@ class Config:
             start = PLAIN if self.ndims == 1 else getattr(guide, "start", start)
             steps, lr = recipe.steps * getattr(guide, "effort", 1), getattr(guide, "lr", recipe.lr)
             recipe = replace(recipe, steps=steps, lr=lr, arch=replace(recipe.arch, start=start))
-        if self.objective not in LATTICE:
+        if not is_mean(str(self.objective)):
             rows = recipe.rows if recipe.particles is None else _ROWS
             recipe = replace(recipe, particles=None, rows=rows, samples=_SAMPLES)
         if self.particles and recipe.particles:

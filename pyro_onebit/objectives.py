@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from pyro_onebit.networks import frozen
 
 __all__ = [
-    "LATTICE",
     "OBJECTIVES",
     "PATHWISE",
     "DoublyReparameterised",
     "RowwiseWakeSleep",
     "StickingTheLanding",
     "drawn",
+    "is_mean",
     "make_objective",
 ]
 
@@ -108,10 +108,13 @@ OBJECTIVES: dict[str, Callable[..., ELBO]] = {
     "dreg": DoublyReparameterised,
     "rws": RowwiseWakeSleep,
 }
-#: Those that are means over particles, so that particles may be weighted, and need not be independent.
-LATTICE = ("elbo", "stl")
 #: Those that follow all the ways by which a sample's weight depends on the guide's parameters.
 PATHWISE = ("elbo", "iwae", "renyi")
+
+
+def is_mean(name: str) -> bool:
+    """Whether an objective is a mean over particles, so that they may be weighted, and need not be independent."""
+    return isinstance(make_objective(name, 2), Trace_ELBO)
 
 
 def make_objective(name: str, particles: int) -> ELBO:

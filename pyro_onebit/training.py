@@ -25,7 +25,7 @@ from pyro_onebit.matching import check_guide, is_reparameterised
 from pyro_onebit.models import MODELS
 from pyro_onebit.networks import PLAIN, Program
 from pyro_onebit.noise import LatticeNoise
-from pyro_onebit.objectives import LATTICE, make_objective
+from pyro_onebit.objectives import is_mean, make_objective
 from pyro_onebit.oracle import OracleGuide
 from pyro_onebit.soap import SOAP
 
@@ -224,7 +224,6 @@ def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
     """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by."""
     recipe, model, guide = run.config.recipe, run.model, run.guide
     parameters = [*model.parameters(), *guide.parameters()]
-    is_mean = run.config.objective in LATTICE
     # A gradient by the score has no use for noise that is given, and none for weights.
     if recipe.particles and is_reparameterised(guide, run.data.codewords):
         # The two codewords, each with its probability: the loss is per datum already.
@@ -238,7 +237,7 @@ def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
             return EagerELBO(elbo, parameters, recipe.clip, noise), x, 1
     x = run.data.rows(recipe.rows)
     elbo = make_objective(str(run.config.objective), recipe.samples)
-    if is_mean:
+    if is_mean(str(run.config.objective)):
         with suppress(NotCompilableError):
             return CompiledELBO(elbo, model, guide, x, recipe.clip), x, recipe.rows
     return EagerELBO(elbo, parameters, recipe.clip), x, recipe.rows
