@@ -209,7 +209,7 @@ def comparison_figure(truths: Sequence[tuple[Config, Truth]]) -> Figure:
     for column, ndims in enumerate(columns):
         panels[0, column].set_title(f"$n = {ndims}$", fontsize=11)
         panels[-1, column].set_xlabel(r"$z_\mathrm{top}$")
-    legend(figure, loc="outside lower center", ncols=3)
+    legend(figure, loc="outside lower center", ncols=3 if len(columns) > 1 else 1)
     return figure
 
 

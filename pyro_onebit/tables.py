@@ -92,7 +92,7 @@ def format_comparison(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['guide'][:10]:>10} {row['objective']:>9} {row['ndims']:6d} {row['seed']:4d} │ {row['loss']:8.5f} "
             f"{row['gap_nats']:8.5f} {row['gap_bits']:8.5f} │ {row['kl_forward']:8.5f} {row['approximation']:8.5f} "
             f"{row['amortisation']:8.5f} {_number(row['ideal_gap'], 7, '')} {_number(row['bent'], 7, '')} │ "
-            f"{_number(row['kl_reverse'], 8, '∞')} {row['wasserstein']:7.4f} {_number(row['khat'], 5, '')} "
+            f"{_number(row['kl_reverse'], 8, '∞')} {row['wasserstein']:7.4f} {_number(row['khat'], 6, digits=2)} "
             f"{row['mutual_information']:7.4f} {row['parameters']:6d} {row['seconds']:7.1f}"
         )
     lines.append(
