@@ -16,9 +16,9 @@ from pyro_onebit.exact import Truth, solve_joint
 from pyro_onebit.files import check_writable, finite
 from pyro_onebit.gaps import gap_split, ideal_gap
 from pyro_onebit.psis import khat
-from pyro_onebit.runs import load_run, save_run, write_table
-from pyro_onebit.study import run_name, spread
-from pyro_onebit.training import Run, TrainingError, build, fit
+from pyro_onebit.runs import load_run, write_table
+from pyro_onebit.study import run_name, spread, train
+from pyro_onebit.training import Run, TrainingError
 
 __all__ = ["COLUMNS", "Comparison", "compare", "comparison_grid", "comparison_row"]
 
@@ -121,13 +121,7 @@ def _trained(config: Config, path: Path) -> Run:
         if run.config != config:
             raise InputError(f"{path} holds a run of {run.config}, not of {config}; give another directory")
         return run
-    try:
-        run = fit(*build(config), config)
-    except TrainingError as error:
-        save_run(error.run, path)
-        raise
-    save_run(run, path)
-    return run
+    return train(config, path)
 
 
 def comparison_row(run: Run, truth: Truth) -> dict[str, Any]:

@@ -83,12 +83,17 @@ class NormalMixture(MixtureSameFamily):
             density = _density(weights, loc, scale, z).clamp_min(torch.finfo(z.dtype).tiny)
         # The smaller tail keeps its digits.
         sign = torch.where(target < 0, 1.0, -1.0)
-        tail = (weights * ndtr(sign[..., None] * (z[..., None] - loc) / scale)).sum(-1)
+        tail = _tail(weights, loc, scale, z, sign)
         return (z - sign * (tail - tail.detach()) / density).to(noise.dtype)
 
 
 def _density(weights: Tensor, loc: Tensor, scale: Tensor, z: Tensor) -> Tensor:
     return (weights * Normal(loc, scale).log_prob(z[..., None]).exp()).sum(-1)
+
+
+def _tail(weights: Tensor, loc: Tensor, scale: Tensor, z: Tensor, sign: Tensor) -> Tensor:
+    """The mixture's mass below z where sign is 1, above where it is -1."""
+    return (weights * ndtr(sign[..., None] * (z[..., None] - loc) / scale)).sum(-1)
 
 
 def _quantile(weights: Tensor, loc: Tensor, scale: Tensor, noise: Tensor) -> Tensor:
@@ -102,8 +107,7 @@ def _quantile(weights: Tensor, loc: Tensor, scale: Tensor, noise: Tensor) -> Ten
     z = 0.5 * (low + high)
     sign = torch.where(noise < 0, 1.0, -1.0)
     for _ in range(_NEWTON_STEPS):
-        tail = (weights * ndtr(sign[..., None] * (z[..., None] - loc) / scale)).sum(-1)
-        score = sign * ndtri(tail)
+        score = sign * ndtri(_tail(weights, loc, scale, z, sign))
         low, high = torch.where(score > noise, low, z), torch.where(score > noise, z, high)
         newton = z - (score - noise) * Normal(0.0, 1.0).log_prob(score).exp() / _density(weights, loc, scale, z)
         z = torch.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))

@@ -19,9 +19,9 @@ from pyro_onebit.exact import Truth
 from pyro_onebit.files import check_writable
 from pyro_onebit.guides import GUIDES
 from pyro_onebit.runs import COLUMNS, save_run, write_table
-from pyro_onebit.training import TrainingError, build, fit
+from pyro_onebit.training import Run, TrainingError, build, fit
 
-__all__ = ["ORIGINAL", "Study", "grid", "run_name", "run_study", "spread"]
+__all__ = ["ORIGINAL", "Study", "grid", "run_name", "run_study", "spread", "train"]
 
 #: The original experiment's published results: (layers, ndims) to (loss, recon per dimension), nats,
 #: Monte Carlo estimates over 10,000 samples of one trained model each (github.com/RuiShu/one-bit-vae).
@@ -137,12 +137,25 @@ def _in_worker(
 def _train_one(config: Config, path: Path) -> tuple[dict[str, Any] | str, Truth | None]:
     """One run in a worker: its row and densities, or why it failed."""
     try:
+        run = train(config, path)
+    except TrainingError as error:
+        return str(error), None
+    return run.metrics, run.truth
+
+
+def train(config: Config, path: Path) -> Run:
+    """Train a configuration and write its run, also one that fails.
+
+    Raises:
+        TrainingError: If training fails.
+    """
+    try:
         run = fit(*build(config), config)
     except TrainingError as error:
         save_run(error.run, path)
-        return str(error), None
+        raise
     save_run(run, path)
-    return run.metrics, run.truth
+    return run
 
 
 def grid(ndims: Sequence[int], layers: Sequence[int], seeds: Sequence[int], **common: Any) -> Iterator[Config]:
