@@ -21,8 +21,8 @@ from typing import Any
 from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 
-from pyro_onebit import Config, build, fit
-from pyro_onebit.config import PRESETS, Recipe
+from pyro_onebit import Config, build, config, fit
+from pyro_onebit.config import Recipe
 from pyro_onebit.networks import PLAIN
 from pyro_onebit.plots import save
 from pyro_onebit.runs import write_table
@@ -34,7 +34,7 @@ WHOLE = "default"
 
 def variants() -> dict[str, Recipe]:
     """The default recipe, and it with one part replaced by what is usual."""
-    whole = PRESETS["default"][2]
+    whole = config.PRESETS["default"][2]
     arch, start = whole.arch, whole.arch.start
     assert whole.particles
     assert whole.clip
@@ -56,10 +56,11 @@ def variants() -> dict[str, Recipe]:
 
 def excess(recipe: Recipe, ndims: int, seed: int, steps: int | None) -> tuple[float, float]:
     """Exact loss above the entropy, nats, and seconds; infinite if the run fails."""
-    PRESETS["ablation"] = {2: recipe}
-    config: Any = Config(ndims=ndims, layers=2, seed=seed, preset="ablation", steps=steps)  # type: ignore[arg-type]
+    # By way of the module: in another process a name of this script's is a copy.
+    config.PRESETS["ablation"] = {2: recipe}
+    ablated: Any = Config(ndims=ndims, layers=2, seed=seed, preset="ablation", steps=steps)  # type: ignore[arg-type]
     try:
-        run = fit(*build(config), config)
+        run = fit(*build(ablated), ablated)
     except TrainingError as error:
         return float("inf"), error.run.seconds
     return run.metrics["loss"] - run.metrics["optimum"], run.seconds

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +18,12 @@ import tyro
 
 from pyro_onebit import exact
 from pyro_onebit.bounds import bound_table, eubo
+from pyro_onebit.coding import Codec
 from pyro_onebit.compare import compare, comparison_grid
 from pyro_onebit.config import Config, Preset
+from pyro_onebit.container import Report, pack, unpack
 from pyro_onebit.data import InputError
-from pyro_onebit.files import check_writable, finite
+from pyro_onebit.files import check_writable, finite, read_whole, write_whole
 from pyro_onebit.inference_data import write_inference_data
 from pyro_onebit.plots import save_comparison_figures, save_study_figures
 from pyro_onebit.runs import load_run, save_run
@@ -240,6 +242,89 @@ class CompareCommand:
         return _report(comparison.failures)
 
 
+@dataclass(frozen=True)
+class EncodeCommand:
+    """Code a file bits-back with a run, each of its bits as one n-dimensional sample, into a container.
+
+    Arguments:
+        file: The file to encode; any will do.
+        out: The container to write.
+        run_directory: A run's directory.
+        bins: Bins of the top latent, a power of two.
+        points: Points of z1's grid, with two layers.
+        seed: Seed of the dither and of the initial bits.
+        naive: Draw latents from the bits as they are, without dither: they are then not the guide's.
+        quiet: Show no progress bar.
+        json: Print one JSON object.
+    """
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    run_directory: Annotated[Path, tyro.conf.arg(name="run", metavar="DIR")]
+    bins: int = 4096
+    points: int = 512
+    seed: int = 0
+    naive: bool = False
+    quiet: bool = False
+    json: bool = False
+
+    def run(self) -> int:
+        """Read, encode, write and print."""
+        content = read_whole(self.file)
+        run = load_run(self.run_directory)
+        check_writable(self.out.parent)
+        settings: dict[str, Any] = {"bins": self.bins, "points": self.points, "seed": self.seed}
+        codec = Codec(run.model, run.guide, run.data, dither=not self.naive, **settings)
+        container, report = pack(codec, content, quiet=self.quiet)
+        write_whole(self.out, container)
+        _print_report(report, self.json)
+        return 0
+
+
+@dataclass(frozen=True)
+class DecodeCommand:
+    """Restore a file from the container that `onebit encode` wrote with the same run.
+
+    Arguments:
+        container: The container.
+        file: The file to write.
+        run_directory: The run's directory.
+        quiet: Show no progress bar.
+        json: Print one JSON object.
+    """
+
+    container: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    run_directory: Annotated[Path, tyro.conf.arg(name="run", metavar="DIR")]
+    quiet: bool = False
+    json: bool = False
+
+    def run(self) -> int:
+        """Read, decode, check, write and print."""
+        container = read_whole(self.container)
+        run = load_run(self.run_directory)
+        check_writable(self.file.parent)
+        try:
+            content, report = unpack(run.model, run.guide, run.data, container, quiet=self.quiet)
+        except InputError as error:
+            raise InputError(f"cannot decode {self.container}: {error}") from None
+        write_whole(self.file, content)
+        _print_report(report, self.json)
+        return 0
+
+
+def _print_report(report: Report, as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(report))
+        return
+    print(f"{report.samples} samples in a container of {report.container_bytes} bytes")
+    if report.samples:
+        print(
+            f"bits a sample: net {report.net:.4f}, initial {report.initial:.4f}; predicted {report.predicted:.4f} "
+            f"± {report.standard_error:.4f}; entropy of the file's bits {report.entropy:.4f}"
+        )
+
+
 def _report(failures: dict[str, str]) -> int:
     """Say what failed; the exit code."""
     for name, reason in failures.items():
@@ -263,6 +348,8 @@ Command = (
     | Annotated[EvaluateCommand, tyro.conf.subcommand("evaluate")]
     | Annotated[BoundsCommand, tyro.conf.subcommand("bounds")]
     | Annotated[CompareCommand, tyro.conf.subcommand("compare")]
+    | Annotated[EncodeCommand, tyro.conf.subcommand("encode")]
+    | Annotated[DecodeCommand, tyro.conf.subcommand("decode")]
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyro_onebit.data import InputError
 
-__all__ = ["check_writable", "finite", "write_whole"]
+__all__ = ["check_writable", "finite", "read_whole", "write_whole"]
 
 
 def check_writable(directory: Path) -> None:
@@ -25,6 +25,18 @@ def check_writable(directory: Path) -> None:
         raise InputError(f"cannot write {directory}: {error.strerror}; choose another directory with --out") from None
     if not os.access(directory, os.W_OK):
         raise InputError(f"cannot write {directory}: permission denied; choose another directory with --out")
+
+
+def read_whole(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -11,7 +11,8 @@ from torch import nn
 from torch.distributions import Independent, Normal
 from torch.nn.functional import logsigmoid
 
-from pyro_onebit import Config, Run, build, exact, fit
+from pyro_onebit import Config, Run, build, exact, fit, load_run, save_run
+from pyro_onebit.study import run_name
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes side by side, each with all the cores' threads, are many times slower.
@@ -63,34 +64,31 @@ class LinearDecoder(nn.Module):
         return Alike(self.slope * z1)
 
 
-@cache
-def _trained(layers: int, ndims: int, prob: float) -> Run:
-    config = Config(ndims=ndims, layers=layers, prob=prob)
-    return fit(*build(config), config)
-
-
 @pytest.fixture(scope="session")
-def trained() -> Callable[..., Run]:
-    """Runs by the default recipe, trained once: ``trained(layers, ndims, prob)``."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Runs by the default recipe, ``trained(layers, ndims, prob)``; once, whichever process needs them."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "trained"
 
+    @cache
     def get(layers: int, ndims: int, prob: float = 0.5) -> Run:
-        return _trained(layers, ndims, prob)
+        config = Config(ndims=ndims, layers=layers, prob=prob)
+        path = shared / run_name(config)
+        if not (path / "metrics.json").exists():  # which is written last
+            save_run(fit(*build(config), config), path)
+        return load_run(path)
 
     return get
 
 
-@cache
-def _solved(layers: int, ndims: int, prob: float) -> tuple[exact.Truth, exact.Joint]:
-    run = _trained(layers, ndims, prob)
-    truth = exact.solve(run.model, run.guide, run.data)
-    return truth, exact.solve_joint(run.model, run.guide, run.data, truth)
-
-
 @pytest.fixture(scope="session")
-def solved() -> Callable[..., tuple[exact.Truth, exact.Joint]]:
+def solved(trained: Callable[..., Run]) -> Callable[..., tuple[exact.Truth, exact.Joint]]:
     """The tables of `trained`'s runs."""
 
+    @cache
     def get(layers: int, ndims: int, prob: float = 0.5) -> tuple[exact.Truth, exact.Joint]:
-        return _solved(layers, ndims, prob)
+        run = trained(layers, ndims, prob)
+        truth = exact.solve(run.model, run.guide, run.data)
+        return truth, exact.solve_joint(run.model, run.guide, run.data, truth)
 
     return get

@@ -24,7 +24,8 @@ SMALL = {
         *(*QUICK, "--objectives", "elbo", "rws", "--seeds", "0", "--particles", "1", "2"),
         *("--noise-particles", "1", "2", "--repeats", "2", "--half-trained", "2"),
     ],
-    "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "1"],
+    "bits_back.py": ["--ndims", "3", "--samples", "300", "--steps", "20"],
+    "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "2"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
     "benchmark_training.py": [
         *("--steps", "3", "--ndims", "3", "--layers", "1", "--repeats", "1", "--threads", "1"),

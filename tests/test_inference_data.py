@@ -28,6 +28,7 @@ GROUPS = {
 @pytest.mark.parametrize(("layers", "ndims"), [(1, 5), (2, 5), (2, 1000)])
 def test_groups_and_values(trained: Callable[..., Run], layers: int, ndims: int) -> None:
     run = trained(layers, ndims)
+    run.judge()
     state = torch.random.get_rng_state()
     data = to_inference_data(run, draws=500)
     assert torch.equal(state, torch.random.get_rng_state())
