@@ -158,6 +158,9 @@ class Config:
             guide = GUIDES[str(self.guide)]
             start = PLAIN if self.ndims == 1 else getattr(guide, "start", start)
             steps, lr = recipe.steps * getattr(guide, "effort", 1), getattr(guide, "lr", recipe.lr)
+            if self.layers == 1:
+                # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
+                steps = round(steps / (4.0 * self.prob * (1.0 - self.prob)))
             recipe = replace(recipe, steps=steps, lr=lr, arch=replace(recipe.arch, start=start))
         if not is_mean(str(self.objective)):
             rows = recipe.rows if recipe.particles is None else _ROWS

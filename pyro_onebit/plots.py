@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from pyro_onebit.compare import Comparison
 from pyro_onebit.config import Config
@@ -237,6 +238,9 @@ def cost_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             style: dict[str, Any] = {"color": colours[i % 10], "marker": "osD^vP*X"[i % 8], "ls": "none"}
             axes.plot([r["seconds"] for r in own], [max(r["gap_nats"], _LEAST) for r in own], **style, label=label)
         axes.set(xscale="log", yscale="log", xlabel="seconds of training", title=f"$n = {ndims}$")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(color="0.93")
     panels[0, 0].set_ylabel("loss above the entropy (nats)")
     legend(figure, loc="outside right upper")

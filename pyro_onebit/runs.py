@@ -22,7 +22,7 @@ from pyro_onebit.training import Run, build
 __all__ = ["COLUMNS", "load_run", "read_table", "save_run", "write_table"]
 
 #: Raised when what a run directory holds, or means, changes.
-FORMAT = 1
+FORMAT = 2
 #: The columns of ``results.csv``.
 COLUMNS = (
     *("ndims", "prob", "layers", "guide", "objective", "seed"),
