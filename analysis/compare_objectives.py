@@ -22,7 +22,7 @@ import numpy as np
 from common import write
 from matplotlib.figure import Figure
 
-from pyro_onebit import Config, Run, build, exact, fit, load_run
+from pyro_onebit import Config, OneBitData, Run, build, exact, fit, load_run
 from pyro_onebit.compare import comparison_grid
 from pyro_onebit.gradients import gradient_noise
 from pyro_onebit.objectives import OBJECTIVES
@@ -97,11 +97,15 @@ def draw(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> 
     for objective, colour in COLOURS.items():
         own = [row for row in trained if row["objective"] == objective]
         style: dict[str, Any] = {"color": colour, "marker": "o", "ms": 4, "label": objective}
-        panels[0].plot([row["K"] for row in own], [row["loss"] for row in own], **style)
+        entropy = OneBitData(1).entropy
+        panels[0].plot([row["K"] for row in own], [row["loss"] - entropy for row in own], **style)
+        evidence = [row["minus_log_evidence"] - entropy for row in own]
+        panels[0].plot([row["K"] for row in own], evidence, **{**style, "label": None, "ls": "--", "mfc": "none"})
         for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
             there = [row for row in noise if (row["objective"], row["part"]) == (objective, part)]
             axes.plot([row["K"] for row in there], [row["snr"] for row in there], **style)
-    panels[0].set(xscale="log", xlabel="samples $K$", ylabel="exact loss reached (nats)", title="trained")
+    panels[0].set(xscale="log", yscale="log", xlabel="samples $K$", ylabel="above the entropy (nats)")
+    panels[0].set_title("trained: loss (solid), $-\\log p(x)$ (dashed)")
     for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
         axes.set(xscale="log", yscale="log", xlabel="samples $K$", title=f"gradient of the {part}")
         axes.set_ylabel("signal-to-noise ratio of an estimate")

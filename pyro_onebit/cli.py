@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import tyro
 
@@ -27,7 +27,8 @@ from pyro_onebit.files import check_writable, finite, read_whole, write_whole
 from pyro_onebit.inference_data import write_inference_data
 from pyro_onebit.plots import save_comparison_figures, save_study_figures
 from pyro_onebit.runs import load_run, save_run
-from pyro_onebit.study import grid, run_study
+from pyro_onebit.study import missing, run_name, run_study
+from pyro_onebit.studyfile import StudyGrid, claim, read_study
 from pyro_onebit.tables import format_bounds, format_checks, format_comparison, format_table
 from pyro_onebit.training import TrainingError, build, fit
 
@@ -38,34 +39,44 @@ __all__ = ["main"]
 class StudyCommand:
     """Train a grid of runs; write results.csv, runs/ and figures/, and print the table.
 
+    What is there already is not trained again: the same command goes on where an earlier one was stopped.
+
     Arguments:
-        ndims: Dimensions of x.
-        layers: Latent layers.
-        seeds: Seeds.
-        prob: Probability of codeword 1.
-        preset: How to train: the default recipe, the same with more steps, or the original's.
-        steps: Steps, if not the recipe's.
+        grid: What to train.
+        config: A TOML file with the grid, such as the study.toml of another study; flags take precedence over it.
         jobs: Processes, one thread each.
+        cluster: Address of a Dask scheduler whose workers do the training and see the same files.
         out: Directory to write to.
+        dry_run: Only list the runs that are missing.
         quiet: Show no progress bar.
         json: Print one JSON object instead of the table.
     """
 
-    ndims: tuple[int, ...] = (1, 5, 10, 100, 1000)
-    layers: tuple[int, ...] = (1, 2)
-    seeds: tuple[int, ...] = (0,)
-    prob: float = 0.5
-    preset: Preset = "default"
-    steps: int | None = None
+    grid: tyro.conf.OmitArgPrefixes[StudyGrid] = field(default_factory=StudyGrid)
+    config: Path | None = None
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    cluster: str | None = None
     out: Path = Path("results")
+    dry_run: bool = False
     quiet: bool = False
     json: bool = False
 
     def run(self) -> int:
         """Train, write and print; 1 if a run failed."""
-        configs = list(grid(self.ndims, self.layers, self.seeds, prob=self.prob, preset=self.preset, steps=self.steps))
-        study = run_study(configs, self.out, self.jobs, quiet=self.quiet)
+        configs = self.grid.configs()
+        if self.dry_run:
+            return self._list(configs)
+        check_writable(self.out)
+        claim(self.out, self.grid)
+        try:
+            study = run_study(configs, self.out, self.jobs, quiet=self.quiet, cluster=self.cluster)
+        except KeyboardInterrupt:
+            finished = len(configs) - len(missing(configs, self.out))
+            print(
+                f"interrupted: {finished} of {len(configs)} runs are finished; the same command goes on from there",
+                file=sys.stderr,
+            )
+            return 130
         solved = [(load_run(self.out / "runs" / name), truth) for name, truth in study.truths.items()]
         figures = save_study_figures(study.rows, solved, self.out / "figures")
         if self.json:
@@ -75,6 +86,14 @@ class StudyCommand:
             print(format_table(study.rows))
             print(f"written to {self.out}: results.csv, runs/, figures/ ({', '.join(path.name for path in figures)})")
         return _report(study.failures)
+
+    def _list(self, configs: list[Config]) -> int:
+        names = [run_name(config) for config in missing(configs, self.out)]
+        if self.json:
+            _print_json({"missing": names, "out": str(self.out)})
+        else:
+            print("\n".join([*names, f"{len(names)} of {len(configs)} runs are missing in {self.out}"]))
+        return 0
 
 
 @dataclass(frozen=True)
@@ -342,15 +361,24 @@ def _print_figures(metrics: dict[str, Any], errors: dict[str, float] | None = No
         print(f"{name:<18} {shown}" + (f"  ± {errors[name]:.0e}" if errors and name in errors else ""))
 
 
-Command = (
-    Annotated[StudyCommand, tyro.conf.subcommand("study")]
-    | Annotated[TrainCommand, tyro.conf.subcommand("train")]
-    | Annotated[EvaluateCommand, tyro.conf.subcommand("evaluate")]
-    | Annotated[BoundsCommand, tyro.conf.subcommand("bounds")]
-    | Annotated[CompareCommand, tyro.conf.subcommand("compare")]
-    | Annotated[EncodeCommand, tyro.conf.subcommand("encode")]
-    | Annotated[DecodeCommand, tyro.conf.subcommand("decode")]
-)
+_COMMANDS = {
+    "train": TrainCommand,
+    "evaluate": EvaluateCommand,
+    "bounds": BoundsCommand,
+    "compare": CompareCommand,
+    "encode": EncodeCommand,
+    "decode": DecodeCommand,
+}
+
+
+def _commands(arguments: Sequence[str]) -> Any:
+    """All commands; that of a study has what its file says for defaults."""
+    files = [Path(after) for flag, after in itertools.pairwise(arguments) if flag == "--config"]
+    files += [Path(argument.removeprefix("--config=")) for argument in arguments if argument.startswith("--config=")]
+    default = StudyCommand(read_study(files[-1])) if arguments[:1] == ["study"] and files else StudyCommand()
+    commands = [Annotated[StudyCommand, tyro.conf.subcommand("study", default=default)]]
+    commands += [Annotated[command, tyro.conf.subcommand(name)] for name, command in _COMMANDS.items()]
+    return Union[tuple(commands)]  # noqa: UP007 - a union of what is only known here
 
 
 def _is_text(line: str) -> bool:
@@ -360,10 +388,12 @@ def _is_text(line: str) -> bool:
 def _parse(arguments: Sequence[str] | None) -> Any:
     """The command, with tyro's boxed complaint folded into one line."""
     complaint = io.StringIO()
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    commands = _commands(arguments)
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                Command,
+                commands,
                 prog="onebit",
                 description=__doc__,
                 args=arguments,

@@ -11,14 +11,13 @@ from typing import Any
 
 from pyro_onebit.bounds import log_weights
 from pyro_onebit.config import Config, layers_of
-from pyro_onebit.data import InputError
 from pyro_onebit.exact import Truth, solve_joint
 from pyro_onebit.files import check_writable, finite
 from pyro_onebit.gaps import gap_split, ideal_gap
 from pyro_onebit.psis import khat
-from pyro_onebit.runs import load_run, write_table
-from pyro_onebit.study import run_name, spread, train
-from pyro_onebit.training import Run, TrainingError
+from pyro_onebit.runs import write_table
+from pyro_onebit.study import run_name, spread, train, write_failures
+from pyro_onebit.training import Run
 
 __all__ = ["COLUMNS", "Comparison", "compare", "comparison_grid", "comparison_row"]
 
@@ -88,12 +87,13 @@ def compare(configs: Sequence[Config], out: Path, jobs: int, *, quiet: bool = Tr
     """
     check_writable(out)
     results = dict(spread(_compare_one, configs, out, jobs, quiet=quiet))
-    rows, truths, failures = [], [], {}
+    rows, truths = [], []
+    failures: dict[Config, str] = {}
     cells = set()
     for i, config in enumerate(configs):
         result = results[i]
         if isinstance(result, str):
-            failures[run_name(config)] = result
+            failures[config] = result
             continue
         row, truth = result
         rows.append(row)
@@ -102,26 +102,15 @@ def compare(configs: Sequence[Config], out: Path, jobs: int, *, quiet: bool = Tr
             cells.add(cell)
             truths.append((config, truth))
     write_table(out / "comparison.csv", COLUMNS, rows)
-    return Comparison(rows, failures, truths)
+    write_failures(failures, out)
+    return Comparison(rows, {run_name(config): reason for config, reason in failures.items()}, truths)
 
 
-def _compare_one(config: Config, path: Path) -> tuple[dict[str, Any], Truth] | str:
-    """One run in a worker: its row and densities, or why it failed."""
-    try:
-        run = _trained(config, path)
-        figures = run.judge()
-        return comparison_row(run, figures.truth), figures.truth
-    except (TrainingError, ArithmeticError) as error:
-        return str(error)
-
-
-def _trained(config: Config, path: Path) -> Run:
-    if (path / "metrics.json").exists():
-        run = load_run(path)
-        if run.config != config:
-            raise InputError(f"{path} holds a run of {run.config}, not of {config}; give another directory")
-        return run
-    return train(config, path)
+def _compare_one(config: Config, path: Path) -> tuple[dict[str, Any], Truth]:
+    """One run in a worker: its row and densities."""
+    run = train(config, path)
+    truth = run.judge().truth
+    return comparison_row(run, truth), truth
 
 
 def comparison_row(run: Run, truth: Truth) -> dict[str, Any]:

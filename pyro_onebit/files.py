@@ -10,7 +10,11 @@ from typing import Any
 
 from pyro_onebit.data import InputError
 
-__all__ = ["check_writable", "finite", "read_whole", "write_whole"]
+__all__ = ["WriteError", "check_writable", "finite", "read_whole", "write_whole"]
+
+
+class WriteError(InputError):
+    """A file cannot be written: no space, no permission; what was there before is kept."""
 
 
 def check_writable(directory: Path) -> None:
@@ -27,13 +31,16 @@ def check_writable(directory: Path) -> None:
         raise InputError(f"cannot write {directory}: permission denied; choose another directory with --out")
 
 
-def read_whole(path: Path) -> bytes:
+def read_whole(path: Path, limit: int | None = None) -> bytes:
     """A file's content.
 
     Raises:
-        InputError: If it cannot be read.
+        InputError: If it cannot be read, or has more bytes than `limit`: then none is taken into memory.
     """
     try:
+        size = path.stat().st_size
+        if limit is not None and size > limit:
+            raise InputError(f"{path} has {size} bytes; no such file of ours is that large")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
@@ -43,13 +50,13 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, finds all of it or what was there before.
 
     Raises:
-        InputError: If the directory cannot be written.
+        WriteError: If the directory cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose a directory that can be written") from None
+        raise WriteError(f"cannot write {path}: {error.strerror}; choose a directory that can be written") from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -59,7 +66,7 @@ def write_whole(path: Path, content: bytes) -> None:
         os.replace(temporary, path)  # noqa: PTH105
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}; what was there before is kept") from None
+        raise WriteError(f"cannot write {path}: {error.strerror}; what was there before is kept") from None
 
 
 def finite(value: Any) -> float | None:

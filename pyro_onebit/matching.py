@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from pyro_onebit.data import InputError
 from pyro_onebit.objectives import drawn
 
-__all__ = ["check_guide", "is_reparameterised"]
+__all__ = ["GuideError", "check_guide", "is_reparameterised"]
+
+
+class GuideError(InputError):
+    """A guide that does not go with its model, or that cannot be judged."""
+
 
 _SAMPLES = 3
 
@@ -28,7 +33,7 @@ def check_guide(name: str, guide: Any, x: Tensor, layers: int) -> None:
         layers: The model's latents are z1 and, with two layers, z2.
 
     Raises:
-        InputError: If the guide fails, if its sites are not the model's latents, or a shape is not right.
+        GuideError: If the guide fails, if its sites are not the model's latents, or a shape is not right.
     """
     conditionals: dict[str, Callable[[], Any]] = {"z1": lambda: guide.q_z1(x)}
     if layers == 2:
@@ -40,19 +45,19 @@ def check_guide(name: str, guide: Any, x: Tensor, layers: int) -> None:
             shapes = {latent: _shape_of_samples(conditional()) for latent, conditional in conditionals.items()}
     except Exception as error:  # whatever a user's program raises
         [reason, *_] = [*str(error).splitlines(), ""]
-        raise InputError(f"guide {name!r} fails on the two codewords: {type(error).__name__}: {reason}") from error
+        raise GuideError(f"guide {name!r} fails on the two codewords: {type(error).__name__}: {reason}") from error
     if set(sites) != set(conditionals):
-        raise InputError(
+        raise GuideError(
             f"guide {name!r} draws {', '.join(sorted(sites)) or 'nothing'}, and its model {', '.join(conditionals)}; "
             f"it must have a site of the same name for each latent"
         )
     for latent, event in events.items():
         if event != (1,):
-            raise InputError(f"guide {name!r}: q_{latent} has events of shape {event}; they must be of shape (1,)")
+            raise GuideError(f"guide {name!r}: q_{latent} has events of shape {event}; they must be of shape (1,)")
     for what, found, right in (("a site", sites, (2,)), (f"{_SAMPLES} samples", shapes, (_SAMPLES, 2))):
         for latent, shape in found.items():
             if shape != right:
-                raise InputError(
+                raise GuideError(
                     f"guide {name!r}: log_prob of {what} of {latent} on two rows has shape {shape}; it must be "
                     f"{right}: draw it in a plate over the rows"
                 )

@@ -16,10 +16,10 @@ from torch import nn
 
 from pyro_onebit.config import Config
 from pyro_onebit.data import InputError
-from pyro_onebit.files import write_whole
+from pyro_onebit.files import read_whole, write_whole
 from pyro_onebit.training import Run, build
 
-__all__ = ["COLUMNS", "load_run", "read_table", "save_run", "write_table"]
+__all__ = ["COLUMNS", "is_finished", "load_run", "read_table", "save_run", "write_table"]
 
 #: Raised when what a run directory holds, or means, changes.
 FORMAT = 2
@@ -89,6 +89,11 @@ def save_run(run: Run, path: str | Path) -> None:
         write_whole(path / "metrics.json", _json(run.metrics))
 
 
+def is_finished(path: Path) -> bool:
+    """Whether a directory holds a whole run: the metrics are written last."""
+    return (path / "metrics.json").exists()
+
+
 def load_run(path: str | Path) -> Run:
     """Read a run that `save_run` wrote.
 
@@ -112,13 +117,9 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _MAX_TEXT_BYTES:
-            raise InputError(f"{path} has {path.stat().st_size} bytes; no such file of a run is that large")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror}; a run's directory is one that `onebit train` wrote"
-        ) from None
+        return read_whole(path, _MAX_TEXT_BYTES)
+    except InputError as error:
+        raise InputError(f"{error}; a run's directory is one that `onebit train` wrote") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

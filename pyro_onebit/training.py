@@ -27,6 +27,7 @@ from pyro_onebit.networks import PLAIN, Program
 from pyro_onebit.noise import LatticeNoise
 from pyro_onebit.objectives import is_mean, make_objective
 from pyro_onebit.oracle import OracleGuide
+from pyro_onebit.progress import Progress
 from pyro_onebit.soap import SOAP
 
 __all__ = ["Run", "TrainingError", "build", "fit", "make_optimizers"]
@@ -149,6 +150,7 @@ def fit(
     *,
     quiet: bool = True,
     on_step: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Run:
     """Train a model and a guide, in place, and judge them exactly.
 
@@ -163,6 +165,7 @@ def fit(
         config: Objective, preset, seed; its ndims, prob and guide describe `model`, `guide`, `data`.
         quiet: Show no progress bar (none is shown either where standard error is no terminal).
         on_step: Called with its number after each step.
+        progress: Where the state is kept; what is there already is gone on from.
 
     Raises:
         TrainingError: If a loss, a gradient or the outcome's exact figures are not finite.
@@ -176,11 +179,11 @@ def fit(
     run = Run(model, guide, data, config, history={}, seconds=0.0)
     check_guide(str(config.guide), guide, data.codewords, config.layers)
     with _isolated(config.seed):
+        training = _Training(run, quiet, on_step, progress)
         try:
-            _train(run, quiet, on_step)
-            run.judge()
+            training.first()
             if _is_worse_than_no_latent(run):
-                _train_again(run, quiet, on_step)
+                training.again()
         except ArithmeticError as error:
             failure = TrainingError(f"{error}; the last parameters before it are kept")
             failure.run = run
@@ -195,23 +198,6 @@ def _is_worse_than_no_latent(run: Run) -> bool:
     """
     planted = isinstance(run.model, Program) and run.config.recipe.arch.start != PLAIN
     return planted and run.metrics["loss"] >= run.data.ndims * run.data.entropy
-
-
-def _train_again(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None:
-    """Train from the start in which the latents carry nothing; keep the better outcome."""
-    programs: tuple[Any, Any] = (run.model, run.guide)
-    planted, planted_loss = [copy.deepcopy(program.state_dict()) for program in programs], run.metrics["loss"]
-    for program in programs:
-        program.begin(PLAIN, run.data.prob)
-    try:
-        _train(run, quiet, on_step)
-        better = run.judge()["loss"] <= planted_loss
-    except ArithmeticError:
-        better = False
-    if not better:
-        for program, state in zip(programs, planted, strict=True):
-            program.load_state_dict(state)
-        run.judge()
 
 
 def _on_lattice(run: Run, particles: int) -> tuple[Any, LatticeNoise]:
@@ -243,28 +229,105 @@ def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
     return EagerELBO(elbo, parameters, recipe.clip), x, recipe.rows
 
 
-def _train(run: Run, quiet: bool, on_step: Callable[[int], None] | None) -> None:
-    start = time.perf_counter()
-    recipe = run.config.recipe
-    run.guide.train()
-    estimator, x, rows = _estimator(run)
-    optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
-    svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
-    stride = -(-recipe.steps // _HISTORY_ROWS)
-    attempt = int(bool(run.history))
-    try:
-        for step in tqdm(range(recipe.steps), disable=True if quiet else None, leave=False, unit="step"):
-            lr = optimizer.lr
-            loss = svi.step(x)
-            if step % stride == 0:
-                terms = {name: value / rows for name, value in estimator.terms.items()}
-                row = {"attempt": attempt, "step": step, "loss": loss / rows, **terms, "lr": lr}
-                for name, value in row.items():
-                    run.history.setdefault(name, []).append(value)
-            if on_step is not None:
-                on_step(step)
-    except ArithmeticError as error:
-        raise ArithmeticError(f"step {step}: {error}") from None
-    finally:
-        run.guide.eval()
-        run.seconds += time.perf_counter() - start
+class _Training:
+    """A run's attempts at training, from the beginning or from where they were left."""
+
+    def __init__(self, run: Run, quiet: bool, on_step: Callable[[int], None] | None, progress: Progress | None) -> None:
+        self.run, self.quiet, self.on_step, self.progress = run, quiet, on_step, progress
+        self.programs: dict[str, Any] = {"model": run.model, "guide": run.guide}
+        #: The first attempt's outcome, while there is a second.
+        self.planted: dict[str, Any] | None = None
+        self.left = progress.restore() if progress else None
+        if self.left is not None:
+            run.history, run.seconds, self.planted = (self.left[name] for name in ("history", "seconds", "planted"))
+
+    def first(self) -> None:
+        """Train from the recipe's start, and judge."""
+        if self.planted is None:
+            self._train(0)
+            self.run.judge()
+        else:
+            self.run.metrics = {"loss": self.planted["loss"]}
+
+    def again(self) -> None:
+        """Train from the start in which the latents carry nothing; keep the better outcome."""
+        if self.planted is None:
+            self.planted = {**copy.deepcopy(self._states()), "loss": self.run.metrics["loss"]}
+            for program in self.programs.values():
+                program.begin(PLAIN, self.run.data.prob)
+        try:
+            self._train(1)
+            better = self.run.judge()["loss"] <= self.planted["loss"]
+        except ArithmeticError:
+            better = False
+        if not better:
+            self._load(self.planted)
+            self.run.judge()
+
+    def _states(self) -> dict[str, Any]:
+        return {name: program.state_dict() for name, program in self.programs.items()}
+
+    def _load(self, states: dict[str, Any]) -> None:
+        for name, program in self.programs.items():
+            program.load_state_dict(states[name])
+
+    def _train(self, attempt: int) -> None:
+        start = time.perf_counter()
+        run, recipe = self.run, self.run.config.recipe
+        run.guide.train()
+        estimator, x, rows = _estimator(run)
+        optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
+        svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
+        stride = -(-recipe.steps // _HISTORY_ROWS)
+        begin, spent = self._resume(optimizer), run.seconds
+        steps = tqdm(
+            range(begin, recipe.steps),
+            initial=begin,
+            total=recipe.steps,
+            disable=True if self.quiet else None,
+            leave=False,
+            unit="step",
+        )
+        try:
+            for step in steps:
+                lr = optimizer.lr
+                loss = svi.step(x)
+                if step % stride == 0:
+                    terms = {name: value / rows for name, value in estimator.terms.items()}
+                    row = {"attempt": attempt, "step": step, "loss": loss / rows, **terms, "lr": lr}
+                    for name, value in row.items():
+                        run.history.setdefault(name, []).append(value)
+                if self.on_step is not None:
+                    self.on_step(step)
+                if self.progress is not None and self.progress.due():
+                    run.seconds = spent + time.perf_counter() - start
+                    self._keep(step + 1, optimizer)
+        except ArithmeticError as error:
+            raise ArithmeticError(f"step {step}: {error}") from None
+        finally:
+            run.guide.eval()
+            run.seconds = spent + time.perf_counter() - start
+
+    def _keep(self, step: int, optimizer: _OneOptimizer) -> None:
+        assert self.progress is not None
+        state = {
+            "step": step,
+            "seconds": self.run.seconds,
+            "history": self.run.history,
+            "planted": self.planted,
+            "optimizers": [one.state_dict() for one in optimizer.optimizers],
+            "generator": torch.get_rng_state(),
+            **self._states(),
+        }
+        self.progress.keep(state)
+
+    def _resume(self, optimizer: _OneOptimizer) -> int:
+        """Take up the state that was left, once; the step to begin with."""
+        state, self.left = self.left, None
+        if state is None:
+            return 0
+        self._load(state)
+        for one, own in zip(optimizer.optimizers, state["optimizers"], strict=True):
+            one.load_state_dict(own)
+        torch.set_rng_state(state["generator"])
+        return int(state["step"])

@@ -100,16 +100,6 @@ def test_study(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert {**json.loads((alone / "metrics.json").read_text()), "seconds": None} == in_study
 
 
-def test_a_study_that_fails_leaves_the_results_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = ["study", "--ndims", "3", "--layers", "1", "--steps", "2", "--quiet", "--jobs", "1", "--out", str(tmp_path)]
-    assert main(small) == 0
-    before = (tmp_path / "results.csv").read_bytes()
-    monkeypatch.setattr("pyro_onebit.study.fit", None)
-    with pytest.raises(TypeError):
-        main(small)
-    assert (tmp_path / "results.csv").read_bytes() == before
-
-
 def test_the_table_stands_beside_the_originals(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     main(["study", "--ndims", "5", "--layers", "2", "--steps", "2", "--quiet", "--jobs", "1", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
