@@ -111,7 +111,7 @@ def draw(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> 
         axes.set_ylabel("signal-to-noise ratio of an estimate")
     for axes in panels:
         axes.grid(color="0.93")
-    panels[0].legend(frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 

@@ -26,6 +26,7 @@ from pyro_onebit.data import InputError
 from pyro_onebit.files import check_writable, finite, read_whole, write_whole
 from pyro_onebit.inference_data import write_inference_data
 from pyro_onebit.plots import save_comparison_figures, save_study_figures
+from pyro_onebit.report import write_report
 from pyro_onebit.runs import load_run, save_run
 from pyro_onebit.study import missing, run_name, run_study
 from pyro_onebit.studyfile import StudyGrid, claim, read_study
@@ -79,12 +80,15 @@ class StudyCommand:
             return 130
         solved = [(load_run(self.out / "runs" / name), truth) for name, truth in study.truths.items()]
         figures = save_study_figures(study.rows, solved, self.out / "figures")
+        report = write_report(self.out)
         if self.json:
             paths = [str(path) for path in figures]
-            _print_json({"rows": study.rows, "failures": study.failures, "out": str(self.out), "figures": paths})
+            places = {"out": str(self.out), "figures": paths, "report": str(report)}
+            _print_json({"rows": study.rows, "failures": study.failures, **places})
         else:
             print(format_table(study.rows))
             print(f"written to {self.out}: results.csv, runs/, figures/ ({', '.join(path.name for path in figures)})")
+            print(f"to be read: {report}")
         return _report(study.failures)
 
     def _list(self, configs: list[Config]) -> int:
@@ -332,6 +336,28 @@ class DecodeCommand:
         return 0
 
 
+@dataclass(frozen=True)
+class ReportCommand:
+    """Write the report of a study or a comparison: report.html, one file that needs nothing else.
+
+    Arguments:
+        directory: The study's directory.
+        json: Print one JSON object.
+    """
+
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    json: bool = False
+
+    def run(self) -> int:
+        """Read, write, and print where."""
+        path = write_report(self.directory)
+        if self.json:
+            _print_json({"report": str(path)})
+        else:
+            print(path)
+        return 0
+
+
 def _print_report(report: Report, as_json: bool) -> None:
     if as_json:
         _print_json(asdict(report))
@@ -368,6 +394,7 @@ _COMMANDS = {
     "compare": CompareCommand,
     "encode": EncodeCommand,
     "decode": DecodeCommand,
+    "report": ReportCommand,
 }
 
 
