@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+import torch
 
 from pyro_onebit.data import InputError, OneBitData, check_seed
 from pyro_onebit.guides import GUIDES
@@ -12,9 +15,12 @@ from pyro_onebit.models import MODELS
 from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture
 from pyro_onebit.objectives import OBJECTIVES, PATHWISE, is_mean
 
-__all__ = ["DEFAULT_GUIDES", "PRESETS", "Config", "Preset", "Recipe", "layers_of"]
+__all__ = ["DEFAULT_GUIDES", "DTYPES", "PRESETS", "Config", "Device", "Dtype", "Preset", "Recipe", "layers_of"]
 
 Preset = Literal["default", "thorough", "reference"]
+Dtype = Literal["float32", "float64"]
+Device = Literal["cpu", "cuda"]
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: The guide a number of layers is trained with if none is named.
 DEFAULT_GUIDES = {1: "gaussian", 2: "two_layer"}
 
@@ -100,6 +106,8 @@ class Config:
         steps: Steps, if not the recipe's.
         lr: First learning rate, if not the recipe's.
         particles: Samples of the latents a row, if not the recipe's: K of a bound on several; on a lattice, all.
+        dtype: Precision of the training; judging is in float64 always.
+        device: Where to train.
 
     Raises:
         InputError: If a value is out of range, or a name is unknown.
@@ -115,10 +123,14 @@ class Config:
     steps: int | None = None
     lr: float | None = None
     particles: int | None = None
+    dtype: Dtype = "float32"
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         OneBitData(self.ndims, self.prob)
         _check_name("preset", self.preset, PRESETS)
+        _check_name("dtype", self.dtype, DTYPES)
+        _check_name("device", self.device, get_args(Device))
         if self.layers not in MODELS:
             raise InputError(f"layers is {self.layers!r}; it must be 1 or 2")
         if self.objective is None:
@@ -182,6 +194,6 @@ def layers_of(guide: str) -> int:
     return int(getattr(GUIDES[guide], "layers", 1))
 
 
-def _check_name(what: str, name: Any, known: dict[str, Any]) -> None:
+def _check_name(what: str, name: Any, known: Collection[str]) -> None:
     if name not in known:
         raise InputError(f"{what} is {name!r}; it must be one of {', '.join(sorted(known))}")

@@ -43,6 +43,7 @@ class OneBitData:
     Arguments:
         ndims: The number of dimensions n, from 1 to ``MAX_NDIMS``.
         prob: The probability of codeword 1, strictly between 0 and 1.
+        dtype: What the codewords are handed to programs as.
 
     Raises:
         InputError: If `ndims` or `prob` is out of range.
@@ -50,6 +51,7 @@ class OneBitData:
 
     ndims: int
     prob: float = 0.5
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         if isinstance(self.ndims, bool) or not isinstance(self.ndims, int) or not 1 <= self.ndims <= MAX_NDIMS:
@@ -60,12 +62,12 @@ class OneBitData:
     @property
     def codewords(self) -> Tensor:
         """The two codewords, shape ``(2, ndims)``."""
-        return torch.tensor([[0.0], [1.0]]).expand(2, self.ndims)
+        return torch.tensor([[0.0], [1.0]], dtype=self.dtype).expand(2, self.ndims)
 
     @property
     def probs(self) -> Tensor:
         """The codewords' probabilities, shape ``(2,)``."""
-        return torch.tensor([1.0 - self.prob, self.prob])
+        return torch.tensor([1.0 - self.prob, self.prob], dtype=self.dtype)
 
     @property
     def entropy(self) -> float:

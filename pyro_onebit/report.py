@@ -39,9 +39,10 @@ _SHOWN = {
 _CAPTIONS = (
     (
         r"loss",
-        "Left: the reconstruction's cost per dimension. Right: the loss. Dashed and dotted are the families' limits, rings "
-        "the original experiment's published estimates. With one dimension the latent is not worth its cost; with many it "
-        "must carry the bit, and what a Gaussian cannot give back of it is the distance to the entropy.",
+        "Left: the reconstruction's cost per dimension. Right: the loss. Dashed and dotted are the families' "
+        "limits, rings the original experiment's published estimates. With one dimension the latent is not "
+        "worth its cost; with many it must carry the bit, and what a Gaussian cannot give back of it is the "
+        "distance to the entropy.",
     ),
     (
         r"aggregate",

@@ -63,8 +63,8 @@ def run_name(config: Config) -> str:
     """The directory of a run within a study: says what the run is, and sorts as a reader would."""
     usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
     unusual = "".join(
-        f"-{value}" if name == "preset" else f"-{name}{value:g}"
-        for name in ("prob", "preset", "steps", "lr", "particles")
+        f"-{value}" if isinstance(value, str) else f"-{name}{value:g}"
+        for name in ("prob", "preset", "steps", "lr", "particles", "dtype", "device")
         if (value := getattr(config, name)) != getattr(usual, name)
     )
     return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pyro_onebit.config import Config, Preset, layers_of
+from pyro_onebit.config import Config, Device, Dtype, Preset, layers_of
 from pyro_onebit.data import InputError
 from pyro_onebit.files import read_whole, write_whole
 
@@ -19,6 +19,10 @@ __all__ = ["StudyGrid", "claim", "read_study"]
 #: The file's name in a study's directory.
 NAME = "study.toml"
 _MAX_BYTES = 2**20
+
+
+#: What all of a study's runs have in common.
+_COMMON = ("prob", "preset", "steps", "lr", "particles", "dtype", "device")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class StudyGrid:
         steps: Steps, if not the recipe's.
         lr: First learning rate, if not the recipe's.
         particles: Samples of the latents a row, if not the recipe's.
+        dtype: Precision of the training; judging is in float64 always.
+        device: Where to train.
     """
 
     ndims: tuple[int, ...] = (1, 5, 10, 100, 1000)
@@ -48,6 +54,8 @@ class StudyGrid:
     steps: int | None = None
     lr: float | None = None
     particles: int | None = None
+    dtype: Dtype = "float32"
+    device: Device = "cpu"
 
     def configs(self) -> list[Config]:
         """The configurations, every combination once.
@@ -55,7 +63,7 @@ class StudyGrid:
         Raises:
             InputError: If a value is out of range, a name is unknown, or a guide's number of layers is not asked for.
         """
-        common: dict[str, Any] = {name: getattr(self, name) for name in ("prob", "preset", "steps", "lr", "particles")}
+        common: dict[str, Any] = {name: getattr(self, name) for name in _COMMON}
         cells = itertools.product(self._guides(), self.objectives or (None,), self.ndims, self.seeds)
         configs = [
             Config(ndims=ndims, layers=layers, guide=guide, objective=objective, seed=seed, **common)
@@ -94,7 +102,11 @@ def read_study(path: Path) -> StudyGrid:
     for name, value in entries.items():
         if name not in known:
             raise InputError(f"{path} has {name!r}; a study has {', '.join(known)}")
-        kinds: Any = {"prob": (int, float), "lr": (int, float), "preset": str}.get(name, int)
+        kinds: Any = {
+            "prob": (int, float),
+            "lr": (int, float),
+            **dict.fromkeys(("preset", "dtype", "device"), str),
+        }.get(name, int)
         is_list = str(types[name]).startswith("tuple")
         kinds = str if name in ("guides", "objectives") else kinds
         parts = value if is_list and isinstance(value, list) else [value]

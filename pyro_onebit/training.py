@@ -12,12 +12,11 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import SVI
-from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyro_onebit.compiled import CompiledELBO, EagerELBO, NotCompilableError
-from pyro_onebit.config import Config, Recipe
+from pyro_onebit.config import DTYPES, Config
 from pyro_onebit.data import InputError, OneBitData
 from pyro_onebit.exact import Evaluation, Truth, evaluate
 from pyro_onebit.guides import GUIDES
@@ -26,11 +25,11 @@ from pyro_onebit.models import MODELS
 from pyro_onebit.networks import PLAIN, Program
 from pyro_onebit.noise import LatticeNoise
 from pyro_onebit.objectives import is_mean, make_objective
+from pyro_onebit.optimizers import OneOptimizer
 from pyro_onebit.oracle import OracleGuide
 from pyro_onebit.progress import Progress
-from pyro_onebit.soap import SOAP
 
-__all__ = ["Run", "TrainingError", "build", "fit", "make_optimizers"]
+__all__ = ["Run", "TrainingError", "build", "fit"]
 
 #: A history has about this many rows, whatever the number of steps.
 _HISTORY_ROWS = 100
@@ -82,40 +81,10 @@ class TrainingError(RuntimeError):
     run: Run
 
 
-def make_optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """A recipe's optimizers: Adam, and SOAP for the square hidden layers if the recipe says so."""
-    hidden = [p for p in parameters if recipe.soap and p.ndim == 2 and min(p.shape) > recipe.arch.width_x]
-    others = [p for p in parameters if all(p is not h for h in hidden)]
-    # Beside SOAP, with its short memory, no longer than a rare failure of the decoder needs to be remembered.
-    betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
-    if hidden:
-        optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95)))
-    return optimizers
-
-
-class _OneOptimizer(PyroOptim):
-    """Steps all parameters together, where `PyroOptim` would make each an optimizer of its own."""
-
-    def __init__(self, parameters: list[nn.Parameter], recipe: Recipe) -> None:
-        self.decay = (recipe.lr_final / recipe.lr) ** (1.0 / recipe.steps)
-        self.optimizers = make_optimizers(parameters, recipe)
-
-    @property
-    def lr(self) -> float:
-        return float(self.optimizers[0].param_groups[0]["lr"])
-
-    def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        for optimizer in self.optimizers:
-            optimizer.step()
-            for group in optimizer.param_groups:
-                group["lr"] *= self.decay
-
-
 def build(config: Config) -> tuple[nn.Module, nn.Module, OneBitData]:
     """The untrained model, guide and data of a configuration; the same parameters for the same seed."""
-    data = OneBitData(config.ndims, config.prob)
-    with torch.random.fork_rng(devices=[]):
+    data = OneBitData(config.ndims, config.prob, DTYPES[config.dtype])
+    with torch.random.fork_rng(devices=[]), _default_dtype(data.dtype):
         torch.manual_seed(config.seed)
         arch = config.recipe.arch
         model = MODELS[config.layers](config.ndims, config.prob, arch)
@@ -126,8 +95,18 @@ def build(config: Config) -> tuple[nn.Module, nn.Module, OneBitData]:
 
 
 @contextmanager
-def _isolated(seed: int) -> Iterator[None]:
-    """Pyro's store and validation flag, torch's generator and thread count, are as before afterwards.
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def _isolated(config: Config) -> Iterator[None]:
+    """Pyro's store and validation flag, torch's generator, dtype and thread count, are as before afterwards.
 
     One thread: how a sum is split among threads changes its last digit, and a run must come out the
     same alone and beside others.
@@ -137,8 +116,9 @@ def _isolated(seed: int) -> Iterator[None]:
         torch.set_num_threads(1)
         stack.enter_context(pyro.get_param_store().scope())
         stack.enter_context(pyro.validation_enabled(False))
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        torch.manual_seed(seed)
+        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(_default_dtype(DTYPES[config.dtype]))
+        torch.manual_seed(config.seed)
         yield
 
 
@@ -176,9 +156,11 @@ def fit(
     for what, given, expected in (("model", model, MODELS[config.layers]), ("guide", guide, GUIDES[str(config.guide)])):
         if not isinstance(given, expected):
             raise InputError(f"{what} is a {type(given).__name__}; the configuration has {expected.__name__}")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is 'cuda', and torch finds none here; take 'cpu'")
     run = Run(model, guide, data, config, history={}, seconds=0.0)
     check_guide(str(config.guide), guide, data.codewords, config.layers)
-    with _isolated(config.seed):
+    with _isolated(config):
         training = _Training(run, quiet, on_step, progress)
         try:
             training.first()
@@ -241,6 +223,10 @@ class _Training:
         if self.left is not None:
             run.history, run.seconds, self.planted = (self.left[name] for name in ("history", "seconds", "planted"))
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self.run.config.device == "cuda"
+
     def first(self) -> None:
         """Train from the recipe's start, and judge."""
         if self.planted is None:
@@ -272,11 +258,22 @@ class _Training:
             program.load_state_dict(states[name])
 
     def _train(self, attempt: int) -> None:
+        programs, device = self.programs.values(), torch.device(self.run.config.device)
+        try:
+            for program in programs:
+                program.to(device)
+            with device:
+                self._steps(attempt)
+        finally:
+            for program in programs:
+                program.cpu()
+
+    def _steps(self, attempt: int) -> None:
         start = time.perf_counter()
         run, recipe = self.run, self.run.config.recipe
         run.guide.train()
         estimator, x, rows = _estimator(run)
-        optimizer = _OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
+        optimizer = OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
         svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
         stride = -(-recipe.steps // _HISTORY_ROWS)
         begin, spent = self._resume(optimizer), run.seconds
@@ -308,7 +305,7 @@ class _Training:
             run.guide.eval()
             run.seconds = spent + time.perf_counter() - start
 
-    def _keep(self, step: int, optimizer: _OneOptimizer) -> None:
+    def _keep(self, step: int, optimizer: OneOptimizer) -> None:
         assert self.progress is not None
         state = {
             "step": step,
@@ -316,12 +313,12 @@ class _Training:
             "history": self.run.history,
             "planted": self.planted,
             "optimizers": [one.state_dict() for one in optimizer.optimizers],
-            "generator": torch.get_rng_state(),
+            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._on_gpu else [])],
             **self._states(),
         }
         self.progress.keep(state)
 
-    def _resume(self, optimizer: _OneOptimizer) -> int:
+    def _resume(self, optimizer: OneOptimizer) -> int:
         """Take up the state that was left, once; the step to begin with."""
         state, self.left = self.left, None
         if state is None:
@@ -329,5 +326,8 @@ class _Training:
         self._load(state)
         for one, own in zip(optimizer.optimizers, state["optimizers"], strict=True):
             one.load_state_dict(own)
-        torch.set_rng_state(state["generator"])
+        own, *of_gpus = state["generators"]
+        torch.set_rng_state(own)
+        if self._on_gpu:
+            torch.cuda.set_rng_state_all(of_gpus)
         return int(state["step"])

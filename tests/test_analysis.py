@@ -24,6 +24,7 @@ SMALL = {
         *(*QUICK, "--objectives", "elbo", "rws", "--seeds", "0", "--particles", "1", "2"),
         *("--noise-particles", "1", "2", "--repeats", "2", "--half-trained", "2"),
     ],
+    "survival.py": ["--sections", "kills", "--trials", "1", "--seeds", "1", "--steps", "2"],
     "bits_back.py": ["--ndims", "3", "--samples", "300", "--steps", "20"],
     "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "2"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],

@@ -50,6 +50,7 @@ def without_seconds(rows: list[dict]) -> list[dict]:
         (Config(ndims=2, layers=2, steps=3), (2, 2, 1)),  # the last stop is in its second attempt
         (Config(ndims=5, objective="iwae", steps=12), (5,)),
         (Config(ndims=5, preset="reference", steps=12), (5,)),
+        (Config(ndims=5, dtype="float64", steps=12), (5,)),
     ],
 )
 def test_a_resumed_training_is_the_same(

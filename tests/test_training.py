@@ -2,13 +2,17 @@ import math
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import pyro
 import pytest
 import torch
 
-from pyro_onebit import Config, InputError, OneBitData, Run, TrainingError, build, fit
+from pyro_onebit import Config, InputError, OneBitData, Run, TrainingError, build, fit, load_run, save_run
+from pyro_onebit.bounds import pyro_bound
 from pyro_onebit.config import PRESETS
+from pyro_onebit.inference_data import to_inference_data
 
 SHORT = {"ndims": 3, "steps": 30}
 
@@ -183,3 +187,25 @@ def test_an_outcome_that_cannot_be_judged_keeps_the_run(monkeypatch: pytest.Monk
         trained()
     assert caught.value.run.history["step"][-1] == 29
     assert caught.value.run.metrics == {}
+
+
+@pytest.mark.parametrize(("layers", "objective"), [(1, "elbo"), (2, "stl"), (1, "rws")])
+def test_in_double_precision(layers: int, objective: str, tmp_path: Path) -> None:
+    config = Config(ndims=3, layers=layers, objective=objective, steps=10, dtype="float64")
+    run = fit(*build(config), config)
+    assert all(p.dtype == torch.float64 for p in (*run.model.parameters(), *run.guide.parameters()))
+    assert torch.get_default_dtype() == torch.float32
+    single = replace(config, dtype="float32")
+    assert run.metrics["loss"] == pytest.approx(fit(*build(single), single).metrics["loss"], rel=0.05)
+    save_run(run, tmp_path)
+    loaded = load_run(tmp_path)
+    assert loaded.judge()["loss"] == run.metrics["loss"]
+    to_inference_data(loaded, draws=10)
+    pyro_bound(loaded.model, loaded.guide, loaded.data, particles=3)
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = Config(ndims=3, device="cuda")
+    with pytest.raises(InputError, match="torch finds none here; take 'cpu'"):
+        fit(*build(config), config)

@@ -111,7 +111,7 @@ def default_step(model: nn.Module, guide: nn.Module, data: OneBitData, recipe: R
     if recipe.particles is None or recipe.objective not in ("elbo", "stl"):
         raise ValueError(f"this step is the lattice's, for the objectives elbo and stl; the recipe is {recipe}")
     # Here, because the reference recipe does without the package.
-    from pyro_onebit.training import make_optimizers
+    from pyro_onebit.optimizers import make_optimizers
 
     two_layers = hasattr(guide, "q_z2")
     q_z1, p_x = guide.q_z1, model.p_x

@@ -1,0 +1,180 @@
+"""Does a study survive what happens to long jobs? Kills, a full disk, a cluster that loses a worker.
+
+    python analysis/survival.py                                 # about fifteen minutes on two cores
+    python analysis/survival.py --sections kills --trials 3
+
+*kills*: all processes of a study are killed at random moments, and the same command is given again. *cluster*: a
+Dask scheduler and two workers train a study, and one worker is killed. *disk* (needs the right to mount a small
+file system): a study meets a full disk, and goes on when there is space. Each time ``results.csv`` must equal an
+undisturbed study's but for the seconds. Writes ``survival.csv``, ``survival.png`` and says what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common import write
+from matplotlib.figure import Figure
+
+from pyro_onebit.runs import read_table
+
+SECTIONS = ("kills", "cluster", "disk")
+QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+
+
+def study(args: argparse.Namespace, seeds: int, out: Path, *more: str, layers: Sequence[int] = (1, 2)) -> list[str]:
+    """The command of a study of short runs."""
+    grid = ["--ndims", "3", "--layers", *map(str, layers), "--seeds", *map(str, range(seeds))]
+    settings = ["--steps", str(args.steps), "--jobs", str(args.jobs), "--quiet", "--out", str(out)]
+    return [sys.executable, "-m", "pyro_onebit.cli", "study", *grid, *settings, *more]
+
+
+def results(out: Path) -> list[dict[str, Any]]:
+    """The table without the seconds."""
+    return [
+        {name: value for name, value in row.items() if name != "seconds"} for row in read_table(out / "results.csv")
+    ]
+
+
+def finished(out: Path) -> int:
+    return len(list(out.glob("runs/*/metrics.json")))
+
+
+def kills(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row a kill: when, how many runs were finished, and whether the same came out in the end."""
+    whole = args.out / "undisturbed"
+    start = time.monotonic()
+    subprocess.run(study(args, args.seeds, whole), check=True, **QUIET)
+    duration, rows, chance = time.monotonic() - start, [], random.Random(args.seed)
+    for trial in range(args.trials):
+        out = args.out / f"killed{trial}"
+        shutil.rmtree(out, ignore_errors=True)
+        process = subprocess.Popen(study(args, args.seeds, out), start_new_session=True, **QUIET)
+        moment = chance.uniform(0.0, duration)
+        time.sleep(moment)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        there = finished(out)
+        subprocess.run(study(args, args.seeds, out), check=True, **QUIET)
+        rows.append(
+            {
+                "section": "kills",
+                "trial": trial,
+                "at": moment,
+                "finished": there,
+                "same": results(out) == results(whole),
+            }
+        )
+    return rows
+
+
+def cluster(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row: two workers, one of them killed when a tenth of the runs is finished."""
+    whole, out, file = args.out / "serial", args.out / "cluster", args.out / "scheduler.json"
+    shutil.rmtree(out, ignore_errors=True)
+    file.unlink(missing_ok=True)
+    subprocess.run(study(args, args.runs, whole, layers=(1,)), check=True, **QUIET)
+    common: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    common["env"] = {**os.environ, "OMP_NUM_THREADS": "1"}
+    module = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    processes = [subprocess.Popen([*module, "--no-dashboard", "--scheduler-file", str(file)], **common)]
+    module = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1"]
+    processes += [subprocess.Popen([*module, "--no-nanny", "--no-dashboard"], **common) for _ in range(2)]
+    try:
+        while not file.exists():
+            time.sleep(0.1)
+        address = json.loads(file.read_text())["address"]
+        start = time.monotonic()
+        command = study(args, args.runs, out, "--cluster", address, layers=(1,))
+        process = subprocess.Popen(command, **QUIET)
+        while finished(out) < args.runs // 10 and process.poll() is None:
+            time.sleep(0.05)
+        moment, there = time.monotonic() - start, finished(out)
+        processes[1].kill()
+        process.communicate()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return [{"section": "cluster", "trial": 0, "at": moment, "finished": there, "same": results(out) == results(whole)}]
+
+
+def disk(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row: a file system that a few runs fill, and that is then made larger."""
+    place, whole = args.out / "small", args.out / "undisturbed"
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(study(args, args.seeds, whole), check=True, **QUIET)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(place)], check=True)
+    try:
+        out, start = place / "study", time.monotonic()
+        stopped = subprocess.run(study(args, args.seeds, out), check=False, **QUIET)
+        print(f"with a full disk: exit code {stopped.returncode}, {stopped.stderr.strip()}")
+        moment, there = time.monotonic() - start, finished(out)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
+        subprocess.run(study(args, args.seeds, out), check=True, **QUIET)
+        same = stopped.returncode == 2 and results(out) == results(whole)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    return [{"section": "disk", "trial": 0, "at": moment, "finished": there, "same": same}]
+
+
+def draw(rows: Sequence[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for section, colour in zip(SECTIONS, ("#0072B2", "#009E73", "#E69F00"), strict=True):
+        own = [row for row in rows if row["section"] == section]
+        for same, marker in ((True, "o"), (False, "X")):
+            points = [(row["at"], row["finished"]) for row in own if row["same"] == same]
+            label = f"{section}: {'the same in the end' if same else 'NOT the same'}"
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, marker=marker, ls="none", label=label)
+    axes.set(xlabel="disturbed after (s)", ylabel="runs finished by then")
+    axes.grid(color="0.93")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def answer(rows: Sequence[dict[str, Any]]) -> str:
+    sentences = []
+    for section in SECTIONS:
+        own = [row for row in rows if row["section"] == section]
+        if own:
+            same = sum(row["same"] for row in own)
+            sentences.append(f"{section}: {same} of {len(own)} ended with the undisturbed study's results.csv.")
+    return "\n".join(sentences)
+
+
+def main(args: argparse.Namespace) -> None:
+    rows = [
+        row for section in args.sections for row in {"kills": kills, "cluster": cluster, "disk": disk}[section](args)
+    ]
+    write(args, "survival", rows, draw(rows), answer(rows))
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=["kills", "cluster"])
+    parser.add_argument("--trials", type=int, default=20, help="kills")
+    parser.add_argument("--runs", type=int, default=400, help="runs of the cluster's study")
+    parser.add_argument("--seeds", type=int, default=4, help="of the studies that are killed")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=Path("results/survival"))
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main(parse())
