@@ -52,7 +52,7 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
         latents = draw_q(run.guide, x, draws)
         likelihood = log_likelihood(model, x, latents["z1"])
         log_w = log_weight(model, run.guide, x, latents, likelihood)
-        top = torch.randn(draws, 1)
+        top = torch.randn(draws, 1, dtype=x.dtype)
         priors = {"z1": top} if run.config.layers == 1 else {"z1": model.p_z1(top).sample(), "z2": top}
         # Block by block: (draws, 2, ndims) at once would be gigabytes for a large ndims.
         shown = min(run.data.ndims, _MAX_PREDICTED)
