@@ -160,6 +160,8 @@ def main(args: argparse.Namespace) -> None:
         row for section in args.sections for row in {"kills": kills, "cluster": cluster, "disk": disk}[section](args)
     ]
     write(args, "survival", rows, draw(rows), answer(rows))
+    if not all(row["same"] for row in rows):
+        raise SystemExit(1)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -71,9 +71,16 @@ def _parse(arguments: Sequence[str] | None) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 if a computation failed, 2 for what the user got wrong."""
+    """Run the command.
+
+    Returns:
+        The exit code: 0; 1 if a computation failed; 2 for what the user got wrong; 130 if it was interrupted.
+    """
     try:
         return int(_parse(arguments).run())
+    except KeyboardInterrupt:
+        print("error: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
     except ArithmeticError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pyro_onebit.data import InputError
 
-__all__ = ["WriteError", "check_writable", "finite", "read_whole", "write_whole"]
+__all__ = ["WriteError", "check_writable", "finite", "load_tensors", "read_whole", "write_whole"]
 
 
 class WriteError(InputError):
@@ -38,12 +42,38 @@ def read_whole(path: Path, limit: int | None = None) -> bytes:
         InputError: If it cannot be read, or has more bytes than `limit`: then none is taken into memory.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"cannot read {path}: it is a pipe or a device, not a file")
         size = path.stat().st_size
         if limit is not None and size > limit:
             raise InputError(f"{path} has {size} bytes; no such file of ours is that large")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def load_tensors(path: Path, limit: int) -> dict[str, Any]:
+    """What `torch.save` wrote of tensors, numbers, strings, lists and dictionaries; nothing in it is executed.
+
+    Arguments:
+        path: The file.
+        limit: Bytes that it may unpack to; what claims more is not unpacked.
+
+    Raises:
+        InputError: If it cannot be read, is damaged, or unpacks to more.
+    """
+    content = io.BytesIO(read_whole(path, limit))
+    try:
+        with zipfile.ZipFile(content) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size <= limit:
+            content.seek(0)
+            loaded: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+            return loaded
+    except Exception as error:  # torch.load raises whatever the damage leads it to
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{path} is damaged: {reason[0][:120]}") from None
+    raise InputError(f"{path} is damaged: it unpacks to {size} bytes, where {limit} are the most it can have")
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
@@ -53,8 +54,10 @@ def register_guide(name: str) -> Callable[[G], G]:
     density is zero; False). For one layer the least work is to extend `OneLayerGuide`.
 
     Raises:
-        InputError: If the name is taken.
+        InputError: If the name is taken, or is not of letters, digits, ``_`` and ``-``: directories are named after it.
     """
+    if not re.fullmatch(r"[\w-]+", name):
+        raise InputError(f"guide {name!r} cannot be called that; take letters, digits, '_' and '-'")
 
     def add(cls: G) -> G:
         if name in GUIDES:

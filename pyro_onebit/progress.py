@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from pyro_onebit.config import Config
-from pyro_onebit.files import write_whole
+from pyro_onebit.data import InputError
+from pyro_onebit.files import load_tensors, write_whole
 
 __all__ = ["Progress"]
 
@@ -40,11 +41,10 @@ class Progress:
 
     def restore(self) -> dict[str, Any] | None:
         """The state last kept."""
-        with suppress(Exception):  # torch.load raises whatever a damaged file leads it to
-            if self._path.stat().st_size <= _MAX_BYTES:
-                state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
-                if state.pop("identity") == self._identity:
-                    return state
+        with suppress(InputError, TypeError, AttributeError):
+            state = load_tensors(self._path, _MAX_BYTES)
+            if state.pop("identity", None) == self._identity:
+                return state
         return None
 
     def due(self) -> bool:

@@ -195,7 +195,7 @@ def _curves(out: Path) -> list[str]:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({type(error).__name__})") from None
         rows = read_table(path.parent / "history.csv")
-        if rows and "loss" in rows[0]:
+        if rows and all(isinstance(row.get("loss"), (int, float)) for row in rows):
             histories[path.parent.name] = (layers, rows)
         if len(histories) == _CURVES:
             break

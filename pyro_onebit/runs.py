@@ -16,7 +16,7 @@ from torch import nn
 
 from pyro_onebit.config import Config
 from pyro_onebit.data import InputError
-from pyro_onebit.files import read_whole, write_whole
+from pyro_onebit.files import load_tensors, read_whole, write_whole
 from pyro_onebit.training import Run, build
 
 __all__ = ["COLUMNS", "is_finished", "load_run", "read_table", "save_run", "write_table"]
@@ -104,8 +104,7 @@ def load_run(path: str | Path) -> Run:
     config = _read_config(path / "config.json")
     model, guide, data = build(config)
     _load_parameters(path / "checkpoint.pt", model, guide)
-    metrics_path = path / "metrics.json"
-    metrics = _read_json(metrics_path) if metrics_path.exists() else {}
+    metrics = _read_metrics(path / "metrics.json") if is_finished(path) else {}
     rows = read_table(path / "history.csv")
     history = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
     return Run(model, guide, data, config, history, float(metrics.get("seconds", 0.0)), metrics)
@@ -133,6 +132,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _read_metrics(path: Path) -> dict[str, Any]:
+    metrics = _read_json(path)
+    names = ("guide", "objective")
+    for column in COLUMNS:
+        kinds = str if column in names else (int, float)
+        if not isinstance(metrics.get(column), kinds):
+            raise InputError(f"{path} is damaged: its {column} is {metrics.get(column)!r}")
+    return metrics
+
+
 def _read_config(path: Path) -> Config:
     content = _read_json(path)
     if content.get("format") != FORMAT:
@@ -158,18 +167,12 @@ def _read_config(path: Path) -> Config:
 
 def _load_parameters(path: Path, model: nn.Module, guide: nn.Module) -> None:
     expected = sum(p.numel() * p.element_size() for module in (model, guide) for p in module.state_dict().values())
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
     # The archive's own overhead is a few hundred bytes a tensor.
-    if size > 2 * expected + 2**20:
-        raise InputError(f"{path} is damaged: {size} bytes, where the parameters take {expected}")
+    states = load_tensors(path, 2 * expected + 2**20)
     try:
-        states = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(states["model"])
         guide.load_state_dict(states["guide"])
-    except Exception as error:  # torch.load raises whatever the damage leads it to
+    except Exception as error:  # whatever is there in place of the parameters
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{path} is damaged, or not of this run: {reason[0][:120]}") from None
     if not all(torch.isfinite(p).all() for module in (model, guide) for p in module.state_dict().values()):

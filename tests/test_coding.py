@@ -11,7 +11,7 @@ from conftest import FixedGuide
 from torch import nn
 from torch.distributions import Bernoulli, Independent
 
-from pyro_onebit import OneBitData
+from pyro_onebit import Config, OneBitData, build
 from pyro_onebit.coding import Codec
 from pyro_onebit.data import InputError
 from pyro_onebit.families import TruncatedNormal
@@ -63,25 +63,21 @@ def programs(run):
     return run.model, run.guide, run.data
 
 
-@pytest.mark.parametrize("dither", [True, False])
-@pytest.mark.parametrize(
-    ("layers", "ndims", "prob"), [(1, 1, 0.5), (1, 5, 0.5), (1, 100, 0.1), (2, 1, 0.5), (2, 5, 0.5), (2, 100, 0.1)]
-)
-def test_what_is_encoded_comes_back(trained, layers: int, ndims: int, prob: float, dither: bool) -> None:
-    codec = Codec(*programs(trained(layers, ndims, prob)), dither=dither, seed=3)
-    for samples in (
-        *(np.full(count, value, np.uint8) for count in (0, 1, 17) for value in (0, 1)),
-        samples_of(500),
-        samples_of(5000, seed=1, prob=0.05),
-    ):
-        words = codec.encode(samples)
-        assert np.array_equal(codec.decode(words, len(samples)), samples)
+@pytest.mark.parametrize("ndims", [1, 5, 100, 1000])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_what_is_encoded_comes_back(layers: int, ndims: int) -> None:
+    """From a model that is not trained at all: what it costs is of no account here."""
+    config = Config(ndims=ndims, layers=layers, prob=0.3, seed=ndims)
+    for dither in (True, False):
+        codec = Codec(*build(config), dither=dither, seed=3, bins=512, points=128)
+        for samples in (
+            *(np.full(count, value, np.uint8) for count in (0, 1, 17) for value in (0, 1)),
+            samples_of(500),
+            samples_of(5000, seed=1, prob=0.05),
+        ):
+            words = codec.encode(samples)
+            assert np.array_equal(codec.decode(words, len(samples)), samples)
         assert np.array_equal(words, codec.encode(samples))
-
-
-def test_a_thousand_dimensions_come_back(trained) -> None:
-    codec = Codec(*programs(trained(1, 1000)))
-    net_rate(codec, samples_of(2000))
 
 
 @pytest.mark.parametrize("popped", [True, False])
@@ -111,7 +107,7 @@ def test_a_table_of_quantiles_never_draws_what_is_too_rare() -> None:
     assert Table(log_weights, popped=False).masses[0, 1] > 0
 
 
-@pytest.mark.parametrize(("layers", "ndims"), [(1, 5), (2, 5), (2, 100)])
+@pytest.mark.parametrize(("layers", "ndims"), [(1, 5), (2, 5), (2, 1000)])
 def test_the_expected_rate_is_the_loss(trained, layers: int, ndims: int) -> None:
     run = trained(layers, ndims)
     rate = Codec(*programs(run)).rate
@@ -121,13 +117,13 @@ def test_the_expected_rate_is_the_loss(trained, layers: int, ndims: int) -> None
 
 
 def test_the_rate_of_a_biased_source_is_near_its_entropy(trained) -> None:
-    run = trained(2, 100, 0.1)
+    run = trained(2, 5, 0.1)
     rate = Codec(*programs(run)).rate
     assert rate.mean == pytest.approx(run.metrics["loss"] / math.log(2), abs=0.005)
     assert rate.mean < run.data.entropy / math.log(2) + 0.015
 
 
-@pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.5), (2, 100, 0.1)])
+@pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.5)])
 def test_a_dithered_stream_has_the_expected_rate(trained, layers: int, ndims: int, prob: float) -> None:
     codec = Codec(*programs(trained(layers, ndims, prob)), seed=1)
     samples = samples_of(20_000, prob=prob)
@@ -173,7 +169,7 @@ def test_latents_are_drawn_from_q(trained) -> None:
 
 def test_a_wider_grid_changes_little(trained) -> None:
     run = trained(2, 5)
-    coarse, fine = (Codec(*programs(run), bins=bins).rate for bins in (1024, 16384))
+    coarse, fine = (Codec(*programs(run), bins=bins, points=256).rate for bins in (256, 4096))
     assert abs(fine.discretisation) < abs(coarse.discretisation)
 
 

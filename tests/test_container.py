@@ -35,7 +35,7 @@ def signed(body: bytes) -> bytes:
 
 
 @given(content=st.binary(max_size=100))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_come_back(run, codec: Codec, content: bytes) -> None:
     container, report = pack(codec, content)
     restored, again = unpack(run.model, run.guide, run.data, container)
@@ -93,7 +93,7 @@ def test_signed_damage_does_not_get_through_either(run, codec: Codec) -> None:
     content = bytes(range(100))
     body = pack(codec, content)[0][:-16]
     random = np.random.default_rng(1)
-    for _ in range(60):
+    for _ in range(15):
         damaged = bytearray(body)
         for at in random.integers(0, len(body), random.integers(1, 4)):
             damaged[at] = int(random.integers(256))

@@ -1,4 +1,6 @@
 import json
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,17 @@ def edit_config(path: Path, **changes: object) -> None:
     (path / "config.json").write_text(json.dumps({**content, **changes}))
 
 
+def swell(path: Path) -> None:
+    """An archive of a few kilobytes that unpacks to 64 MB."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**26))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -58,7 +71,11 @@ def edit_config(path: Path, **changes: object) -> None:
         (lambda p: (p / "checkpoint.pt").unlink(), "cannot read .*checkpoint.pt"),
         (lambda p: (p / "checkpoint.pt").write_bytes(b""), "damaged"),
         (lambda p: (p / "checkpoint.pt").write_bytes((p / "checkpoint.pt").read_bytes()[:-2000]), "damaged"),
-        (lambda p: (p / "checkpoint.pt").write_bytes(b"x" * 5_000_000), "damaged: 5000000 bytes"),
+        (lambda p: (p / "checkpoint.pt").write_bytes(b"x" * 5_000_000), "has 5000000 bytes"),
+        (lambda p: swell(p / "checkpoint.pt"), "unpacks to"),
+        (lambda p: pipe(p / "config.json"), "a pipe or a device"),
+        (lambda p: (p / "metrics.json").write_text('{"loss": 1}'), "damaged: its ndims is None"),
+        (lambda p: (p / "metrics.json").write_text("[]"), "holds a list"),
         (lambda p: torch.save({"model": {}}, p / "checkpoint.pt"), "damaged"),
         (lambda p: edit_config(p, ndims=7), "damaged, or not of this run"),
         (lambda p: (p / "history.csv").write_text("a,b\n1\n"), "damaged"),

@@ -18,7 +18,7 @@ from pyro_onebit.cli import main
 from pyro_onebit.guides import GaussianGuide
 from pyro_onebit.progress import Progress
 from pyro_onebit.runs import read_table
-from pyro_onebit.study import missing, run_study, train
+from pyro_onebit.study import run_study, train
 from pyro_onebit.studyfile import StudyGrid, claim, read_study
 
 SMALL = ["--ndims", "3", "--layers", "1", "--steps", "20", "--quiet"]
@@ -189,24 +189,6 @@ def test_a_run_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
     assert [row["seed"] for row in study.rows] == [0, 1]
     [reason] = study.failures.values()
     assert "killed, twice" in reason
-
-
-def test_a_study_killed_at_any_moment_goes_on(tmp_path: Path) -> None:
-    """The process group at once, as when a machine stops; `analysis/survival.py` does it twenty times."""
-    command = [sys.executable, "-m", "pyro_onebit.cli", "study", *SMALL, "--seeds", "0", "1", "2"]
-    command += ["--jobs", "2", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 100
-    while not list(tmp_path.glob("runs/*/metrics.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    configs = StudyGrid(ndims=(3,), layers=(1,), seeds=(0, 1, 2), steps=20).configs()
-    there = len(configs) - len(missing(configs, tmp_path))
-    assert there >= 1
-    study = run_study(configs, tmp_path, jobs=1)
-    whole = [train(config, tmp_path / "again" / str(config.seed)).metrics for config in configs]
-    assert without_seconds(study.rows) == without_seconds(whole)
 
 
 def test_a_cluster_that_loses_a_worker(tmp_path: Path) -> None:
