@@ -1,6 +1,6 @@
 """Does a study survive what happens to long jobs? Kills, a full disk, a cluster that loses a worker.
 
-    python analysis/survival.py                                 # about fifteen minutes on two cores
+    python analysis/survival.py                                 # about half an hour on two cores
     python analysis/survival.py --sections kills --trials 3
 
 *kills*: all processes of a study are killed at random moments, and the same command is given again. *cluster*: a
@@ -33,9 +33,9 @@ SECTIONS = ("kills", "cluster", "disk")
 QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
 
 
-def study(args: argparse.Namespace, seeds: int, out: Path, *more: str, layers: Sequence[int] = (1, 2)) -> list[str]:
+def study(args: argparse.Namespace, seeds: int, out: Path, *more: str) -> list[str]:
     """The command of a study of short runs."""
-    grid = ["--ndims", "3", "--layers", *map(str, layers), "--seeds", *map(str, range(seeds))]
+    grid = ["--ndims", "3", "--layers", *map(str, args.layers), "--seeds", *map(str, range(seeds))]
     settings = ["--steps", str(args.steps), "--jobs", str(args.jobs), "--quiet", "--out", str(out)]
     return [sys.executable, "-m", "pyro_onebit.cli", "study", *grid, *settings, *more]
 
@@ -84,7 +84,7 @@ def cluster(args: argparse.Namespace) -> list[dict[str, Any]]:
     whole, out, file = args.out / "serial", args.out / "cluster", args.out / "scheduler.json"
     shutil.rmtree(out, ignore_errors=True)
     file.unlink(missing_ok=True)
-    subprocess.run(study(args, args.runs, whole, layers=(1,)), check=True, **QUIET)
+    subprocess.run(study(args, args.runs, whole), check=True, **QUIET)
     common: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     common["env"] = {**os.environ, "OMP_NUM_THREADS": "1"}
     module = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
@@ -96,7 +96,7 @@ def cluster(args: argparse.Namespace) -> list[dict[str, Any]]:
             time.sleep(0.1)
         address = json.loads(file.read_text())["address"]
         start = time.monotonic()
-        command = study(args, args.runs, out, "--cluster", address, layers=(1,))
+        command = study(args, args.runs, out, "--cluster", address)
         process = subprocess.Popen(command, **QUIET)
         while finished(out) < args.runs // 10 and process.poll() is None:
             time.sleep(0.05)
@@ -169,8 +169,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=["kills", "cluster"])
     parser.add_argument("--trials", type=int, default=20, help="kills")
-    parser.add_argument("--runs", type=int, default=400, help="runs of the cluster's study")
+    parser.add_argument("--runs", type=int, default=400, help="seeds of the cluster's study")
     parser.add_argument("--seeds", type=int, default=4, help="of the studies that are killed")
+    parser.add_argument("--layers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)

@@ -18,7 +18,7 @@ from pyro_onebit.bounds import bound_table, eubo, importance_bound, log_weights,
 from pyro_onebit.grids import double
 from pyro_onebit.sampling import draw_posterior, draw_q, log_weight
 
-CELLS = [(layers, ndims) for layers in (1, 2) for ndims in (5, 100, 1000)]
+CELLS = [(1, 5), (1, 1000), (2, 5), (2, 1000)]
 
 
 def programs(run: Run) -> tuple:
@@ -43,7 +43,7 @@ def test_sampled_and_exact_expectation_agree(
     truth, joint = solved(layers, ndims)
     particles = [1, 10, 1000]
     ladder = []
-    draws = 200_000 if layers == 2 else min(1_000_000, 200_000_000 // ndims)
+    draws = min(200_000, 100_000_000 // ndims) if layers == 2 else min(1_000_000, 200_000_000 // ndims)
     for k, expected in zip(particles, joint.law.expected_bound(particles), strict=True):
         estimate = importance_bound(*programs(run), k, repeats=draws // k, seed=k)
         # A single draw's rare, large cost may be missing from the sample and from its spread, so K = 1 is
