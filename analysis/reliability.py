@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from pyro_onebit.plots import save
 from pyro_onebit.runs import read_table, write_table
-from pyro_onebit.study import grid, run_study
+from pyro_onebit.study import run_study
+from pyro_onebit.studyfile import StudyGrid
 
 #: What identifies a run here.
 KEY = ("preset", "layers", "ndims", "prob", "seed")
@@ -36,9 +37,9 @@ def train(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = read_table(path) if path.exists() else []
     done = {tuple(row[name] for name in KEY) for row in rows}
     for preset, layers, ndims, prob in itertools.product(args.presets, args.layers, args.ndims, args.probs):
-        seeds = [seed for seed in range(args.seeds) if (preset, layers, ndims, prob, seed) not in done]
-        configs = list(grid([ndims], [layers], seeds, prob=prob, preset=preset, steps=args.steps))
-        study = run_study(configs, args.out / preset, args.jobs)
+        seeds = tuple(seed for seed in range(args.seeds) if (preset, layers, ndims, prob, seed) not in done)
+        cell = StudyGrid((ndims,), (layers,), seeds=seeds, prob=prob, preset=preset, steps=args.steps)
+        study = run_study(cell.configs(), args.out / preset, args.jobs)
         for name, reason in study.failures.items():
             print(f"{name} failed: {reason}")
         rows += [{name: {**row, "preset": preset}[name] for name in RUN_COLUMNS} for row in study.rows]

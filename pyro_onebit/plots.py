@@ -32,6 +32,7 @@ __all__ = [
     "cost_figure",
     "legend",
     "loss_figure",
+    "png",
     "posterior_figure",
     "save",
     "save_comparison_figures",
@@ -304,15 +305,20 @@ def legend(figure: Figure, **kwargs: Any) -> None:
     figure.legend(handles.values(), handles.keys(), frameon=False, **kwargs)
 
 
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file's content."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=_DPI)
+    return content.getvalue()
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all.
 
     Raises:
         InputError: If the directory cannot be written.
     """
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=_DPI)
-    write_whole(path, content.getvalue())
+    write_whole(path, png(figure))
 
 
 def save_study_figures(

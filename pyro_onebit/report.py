@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import importlib.metadata
-import io
 import json
 import platform
 import re
@@ -17,8 +16,9 @@ from matplotlib.figure import Figure
 
 from pyro_onebit.data import InputError
 from pyro_onebit.files import read_whole, write_whole
-from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES, legend
+from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES, legend, png
 from pyro_onebit.runs import read_table
+from pyro_onebit.studyfile import STUDY_FILE
 
 __all__ = ["training_figure", "write_report"]
 
@@ -109,9 +109,8 @@ def training_figure(histories: Mapping[str, tuple[int, Sequence[Mapping[str, Any
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     for layers, rows in histories.values():
-        steps = range(len(rows))
         losses = [max(float(row["loss"]) - entropy, _LEAST) for row in rows]
-        share = [100.0 * step / max(1, len(rows) - 1) for step in steps]
+        share = [100.0 * step / max(1, len(rows) - 1) for step in range(len(rows))]
         axes.plot(
             share, losses, color=LAYER_COLOURS.get(layers, "0.4"), lw=0.9, alpha=0.8, label=LAYER_NAMES.get(layers)
         )
@@ -122,7 +121,7 @@ def training_figure(histories: Mapping[str, tuple[int, Sequence[Mapping[str, Any
 
 
 def _asked(out: Path) -> list[str]:
-    path = out / "study.toml"
+    path = out / STUDY_FILE
     if not path.exists():
         return []
     text = html.escape(_text(path))
@@ -201,13 +200,11 @@ def _curves(out: Path) -> list[str]:
             break
     if not histories:
         return []
-    content = io.BytesIO()
-    training_figure(histories, entropy).savefig(content, format="png", dpi=130)
     caption = (
         f"The loss as estimated during training, of {len(histories)} run(s). It is noisy and of the parameters as they "
         "were; the table's losses are exact and final."
     )
-    return ["<h2>Training</h2>", _figure(content.getvalue(), caption)]
+    return ["<h2>Training</h2>", _figure(png(training_figure(histories, entropy)), caption)]
 
 
 def _versions() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from pyro_onebit.progress import Progress
 from pyro_onebit.runs import COLUMNS, is_finished, load_run, save_run, write_table
 from pyro_onebit.training import Run, TrainingError, build, fit
 
-__all__ = ["ORIGINAL", "Study", "grid", "missing", "run_name", "run_study", "spread", "train", "write_failures"]
+__all__ = ["ORIGINAL", "Study", "missing", "run_name", "run_study", "spread", "train", "write_failures"]
 
 #: The original experiment's published results: (layers, ndims) to (loss, recon per dimension), nats,
 #: Monte Carlo estimates over 10,000 samples of one trained model each (github.com/RuiShu/one-bit-vae).
@@ -267,17 +266,3 @@ def train(config: Config, path: Path) -> Run:
         (path / _PROGRESS).unlink(missing_ok=True)
     (path / _LOCK).unlink(missing_ok=True)
     return run
-
-
-def grid(ndims: Sequence[int], layers: Sequence[int], seeds: Sequence[int], **common: Any) -> Iterator[Config]:
-    """The configurations of a study, every combination once.
-
-    Raises:
-        InputError: If a value is out of range.
-    """
-    for n_layers, n, seed in itertools.product(_distinct(layers), _distinct(ndims), _distinct(seeds)):
-        yield Config(ndims=n, layers=n_layers, seed=seed, **common)
-
-
-def _distinct(values: Sequence[int]) -> list[int]:
-    return list(dict.fromkeys(values))

@@ -14,13 +14,11 @@ from pyro_onebit.config import Config, Device, Dtype, Preset, layers_of
 from pyro_onebit.data import InputError
 from pyro_onebit.files import read_whole, write_whole
 
-__all__ = ["StudyGrid", "claim", "read_study"]
+__all__ = ["STUDY_FILE", "StudyGrid", "claim", "read_study"]
 
 #: The file's name in a study's directory.
-NAME = "study.toml"
+STUDY_FILE = "study.toml"
 _MAX_BYTES = 2**20
-
-
 #: What all of a study's runs have in common.
 _COMMON = ("prob", "preset", "steps", "lr", "particles", "dtype", "device")
 
@@ -130,7 +128,7 @@ def claim(out: Path, grid: StudyGrid) -> None:
     Raises:
         InputError: If it does; with the differences.
     """
-    path = out / NAME
+    path = out / STUDY_FILE
     if path.exists():
         there = asdict(read_study(path))
         different = [

@@ -17,6 +17,7 @@ from scipy.special import log_softmax
 
 from pyro_onebit.data import InputError
 from pyro_onebit.grids import log_p_x
+from pyro_onebit.numerics import one_thread
 
 __all__ = ["PRECISION", "DamagedError", "Pixels", "Table", "exact_arithmetic"]
 
@@ -36,14 +37,9 @@ class DamagedError(InputError):
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """How a sum is split among threads changes its last digit, and a decoder must see the same digits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    """A decoder must see the encoder's very digits."""
+    with one_thread(), torch.no_grad():
+        yield
 
 
 class Table:

@@ -24,6 +24,7 @@ from pyro_onebit.matching import check_guide, is_reparameterised
 from pyro_onebit.models import MODELS
 from pyro_onebit.networks import PLAIN, Program
 from pyro_onebit.noise import LatticeNoise
+from pyro_onebit.numerics import default_dtype, one_thread
 from pyro_onebit.objectives import is_mean, make_objective
 from pyro_onebit.optimizers import OneOptimizer
 from pyro_onebit.oracle import OracleGuide
@@ -84,7 +85,7 @@ class TrainingError(RuntimeError):
 def build(config: Config) -> tuple[nn.Module, nn.Module, OneBitData]:
     """The untrained model, guide and data of a configuration; the same parameters for the same seed."""
     data = OneBitData(config.ndims, config.prob, DTYPES[config.dtype])
-    with torch.random.fork_rng(devices=[]), _default_dtype(data.dtype):
+    with torch.random.fork_rng(devices=[]), default_dtype(data.dtype):
         torch.manual_seed(config.seed)
         arch = config.recipe.arch
         model = MODELS[config.layers](config.ndims, config.prob, arch)
@@ -95,29 +96,17 @@ def build(config: Config) -> tuple[nn.Module, nn.Module, OneBitData]:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextmanager
 def _isolated(config: Config) -> Iterator[None]:
     """Pyro's store and validation flag, torch's generator, dtype and thread count, are as before afterwards.
 
-    One thread: how a sum is split among threads changes its last digit, and a run must come out the
-    same alone and beside others.
+    One thread: a run must come out the same alone and beside others.
     """
     with ExitStack() as stack:
-        stack.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(1)
+        stack.enter_context(one_thread())
         stack.enter_context(pyro.get_param_store().scope())
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(torch.random.fork_rng())
-        stack.enter_context(_default_dtype(DTYPES[config.dtype]))
+        stack.enter_context(default_dtype(DTYPES[config.dtype]))
         torch.manual_seed(config.seed)
         yield
 

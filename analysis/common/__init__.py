@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from pyro_onebit import Run, load_run
 from pyro_onebit.plots import save
 from pyro_onebit.runs import write_table
-from pyro_onebit.study import grid, run_name, run_study
+from pyro_onebit.study import run_name, run_study
+from pyro_onebit.studyfile import StudyGrid
 
 
 def parser_of(doc: str | None, name: str, *, ndims: Sequence[int], layers: Sequence[int] = (1, 2)) -> Any:
@@ -37,7 +38,8 @@ def obtain(args: argparse.Namespace, **changes: Any) -> list[Run]:
     if args.run:
         runs = [load_run(path) for path in args.run]
         return sorted(runs, key=lambda run: (run.config.layers, run.config.ndims))
-    configs = list(grid(args.ndims, args.layers, [args.seed], **{"prob": args.prob, "steps": args.steps, **changes}))
+    settings = {"prob": args.prob, "steps": args.steps, **changes}
+    configs = StudyGrid(tuple(args.ndims), tuple(args.layers), seeds=(args.seed,), **settings).configs()
     study = run_study(configs, args.out, args.jobs)
     for name, reason in study.failures.items():
         print(f"{name} failed: {reason}")
