@@ -18,8 +18,9 @@ from typing import Any
 
 from common import write
 
-from pyro_onebit.compare import compare, comparison_grid
+from pyro_onebit.compare import compare
 from pyro_onebit.plots import comparison_figure, cost_figure, save
+from pyro_onebit.studyfile import StudyGrid
 
 GUIDES = ("prior", "gaussian", "mixture", "flow", "truncated", "two_layer", "oracle")
 #: Of these the table has medians over seeds.
@@ -27,8 +28,9 @@ MEDIANS = ("kl_forward", "approximation", "amortisation", "ideal_gap", "bent", "
 
 
 def main(args: argparse.Namespace) -> None:
-    configs = list(comparison_grid(args.guides, [None], args.ndims, args.seeds, prob=args.prob, steps=args.steps))
-    comparison = compare(configs, args.out, args.jobs, quiet=False)
+    lists: dict[str, Any] = {name: tuple(getattr(args, name)) for name in ("ndims", "guides", "seeds")}
+    grid = StudyGrid(**lists, prob=args.prob, steps=args.steps)
+    comparison = compare(grid.configs(), args.out, args.jobs, quiet=False)
     for name, reason in comparison.failures.items():
         print(f"{name} failed: {reason}")
     rows = summarise(comparison.rows)

@@ -23,11 +23,11 @@ from common import write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Config, OneBitData, Run, build, exact, fit, load_run
-from pyro_onebit.compare import comparison_grid
 from pyro_onebit.gradients import gradient_noise
 from pyro_onebit.objectives import OBJECTIVES
-from pyro_onebit.runs import write_table
-from pyro_onebit.study import run_name, run_study
+from pyro_onebit.runs import run_path, write_table
+from pyro_onebit.study import run_study
+from pyro_onebit.studyfile import StudyGrid
 
 COLOURS = dict(zip(OBJECTIVES, ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#D55E00", "#009E73"), strict=True))
 
@@ -51,9 +51,10 @@ def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
             if not is_defined(objective, k):
                 continue
             common: dict[str, Any] = {"preset": "reference", "steps": args.steps, "particles": k}
-            configs = list(comparison_grid([args.guide], [objective], args.ndims, args.seeds, **common))
+            names: dict[str, Any] = {"guides": (args.guide,), "objectives": (objective,)}
+            configs = StudyGrid(tuple(args.ndims), seeds=tuple(args.seeds), **names, **common).configs()
             own = run_study(configs, args.out, args.jobs).rows
-            bounds = [exact_bound(load_run(args.out / "runs" / run_name(config)), k) for config in configs]
+            bounds = [exact_bound(load_run(run_path(args.out, config)), k) for config in configs]
             rows.append(
                 {
                     "objective": objective,

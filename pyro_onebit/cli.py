@@ -14,14 +14,15 @@ from typing import Annotated, Any, Union
 import tyro
 
 from pyro_onebit.commands_run import BoundsCommand, DecodeCommand, EncodeCommand, EvaluateCommand
-from pyro_onebit.commands_study import CompareCommand, ReportCommand, StudyCommand, TrainCommand
+from pyro_onebit.commands_study import CompareCommand, GridCommand, ReportCommand, StudyCommand, TrainCommand
 from pyro_onebit.data import InputError
 from pyro_onebit.studyfile import read_study
 
 __all__ = ["main"]
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Any] = {
+    "study": StudyCommand,
     "train": TrainCommand,
     "evaluate": EvaluateCommand,
     "bounds": BoundsCommand,
@@ -33,12 +34,17 @@ _COMMANDS = {
 
 
 def _commands(arguments: Sequence[str]) -> Any:
-    """All commands; that of a study has what its file says for defaults."""
+    """All commands; the one asked for has what its file says, if there is one, for defaults."""
     files = [Path(after) for flag, after in itertools.pairwise(arguments) if flag == "--config"]
     files += [Path(argument.removeprefix("--config=")) for argument in arguments if argument.startswith("--config=")]
-    default = StudyCommand(read_study(files[-1])) if arguments[:1] == ["study"] and files else StudyCommand()
-    commands = [Annotated[StudyCommand, tyro.conf.subcommand("study", default=default)]]
-    commands += [Annotated[command, tyro.conf.subcommand(name)] for name, command in _COMMANDS.items()]
+    commands = []
+    for name, command in _COMMANDS.items():
+        default: dict[str, Any] = {}
+        if files and [name] == list(arguments[:1]) and issubclass(command, GridCommand):
+            grid = read_study(files[-1])
+            grid.configs()  # says what is out of range
+            default["default"] = command(grid)
+        commands.append(Annotated[command, tyro.conf.subcommand(name, **default)])
     return Union[tuple(commands)]  # noqa: UP007 - a union of what is only known here
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from pyro_onebit.bounds import log_weights
-from pyro_onebit.config import Config, layers_of
+from pyro_onebit.config import Config
 from pyro_onebit.exact import Truth, solve_joint
 from pyro_onebit.files import check_writable, finite
 from pyro_onebit.gaps import gap_split, ideal_gap
 from pyro_onebit.psis import khat
-from pyro_onebit.runs import write_table
-from pyro_onebit.study import run_name, spread, train, write_failures
+from pyro_onebit.runs import run_name, train, write_table
+from pyro_onebit.study import write_failures
 from pyro_onebit.training import Run
+from pyro_onebit.workers import check_jobs, spread
 
-__all__ = ["COLUMNS", "Comparison", "compare", "comparison_grid", "comparison_row"]
+__all__ = ["COLUMNS", "Comparison", "compare", "comparison_row"]
 
 #: The columns of ``comparison.csv``.
 COLUMNS = (
@@ -46,70 +47,48 @@ class Comparison:
     truths: list[tuple[Config, Truth]]
 
 
-def comparison_grid(
-    guides: Sequence[str],
-    objectives: Sequence[str | None],
-    ndims: Sequence[int],
-    seeds: Sequence[int],
-    **common: Any,
-) -> Iterator[Config]:
-    """The configurations of a comparison, every combination once; each guide brings its number of layers.
-
-    Arguments:
-        guides: Registered names.
-        objectives: Names; None is the recipe's own. What a guide cannot be trained with is refused.
-        ndims: Dimensions of x.
-        seeds: Seeds.
-
-    Raises:
-        InputError: If a value is out of range, a name is unknown or a combination makes no sense.
-    """
-    configs = (
-        Config(ndims=n, layers=layers_of(guide), guide=guide, objective=objective, seed=seed, **common)
-        for n, guide, objective, seed in itertools.product(ndims, guides, objectives, seeds)
-    )
-    yield from dict.fromkeys(configs)
-
-
-def compare(configs: Sequence[Config], out: Path, jobs: int, *, quiet: bool = True) -> Comparison:
+def compare(
+    configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = True, cluster: str | None = None
+) -> Comparison:
     """Train what is not there yet, judge each run and write ``out/comparison.csv``.
 
-    Runs are kept under ``out/runs``; one that is there, whole and of the same configuration, is not trained again.
+    Runs are kept under ``out/runs`` as a study's are (`study.run_study`).
 
     Arguments:
         configs: The grid.
         out: The comparison's directory.
         jobs: Processes, each with one thread.
         quiet: Show no progress bar.
+        cluster: Address of a Dask scheduler whose workers see the same files; then `jobs` is of no account.
 
     Raises:
-        InputError: If `jobs` is below 1 or `out` cannot be written.
+        InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run.
     """
+    # As a reader compares: guides and objectives at one number of dimensions.
+    configs = sorted(configs, key=attrgetter("ndims"))
+    check_jobs(jobs)
     check_writable(out)
-    results = dict(spread(_compare_one, configs, out, jobs, quiet=quiet))
-    rows, truths = [], []
+    results = dict(spread(_compare_one, configs, out, jobs, quiet=quiet, cluster=cluster))
+    rows: list[dict[str, Any]] = []
+    truths: dict[tuple[str | None, str | None, int], tuple[Config, Truth]] = {}
     failures: dict[Config, str] = {}
-    cells = set()
     for i, config in enumerate(configs):
         result = results[i]
         if isinstance(result, str):
             failures[config] = result
-            continue
-        row, truth = result
-        rows.append(row)
-        cell = (config.guide, config.objective, config.ndims)
-        if cell not in cells:
-            cells.add(cell)
-            truths.append((config, truth))
+        else:
+            row, truth = result
+            rows.append(row)
+            truths.setdefault((config.guide, config.objective, config.ndims), (config, truth))
     write_table(out / "comparison.csv", COLUMNS, rows)
     write_failures(failures, out)
-    return Comparison(rows, {run_name(config): reason for config, reason in failures.items()}, truths)
+    return Comparison(rows, {run_name(c): reason for c, reason in failures.items()}, list(truths.values()))
 
 
 def _compare_one(config: Config, path: Path) -> tuple[dict[str, Any], Truth]:
     """One run in a worker: its row and densities."""
     run = train(config, path)
-    truth = run.judge().truth
+    truth = run.truth or run.judge().truth
     return comparison_row(run, truth), truth
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,7 +15,18 @@ from pyro_onebit.models import MODELS
 from pyro_onebit.networks import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture
 from pyro_onebit.objectives import OBJECTIVES, PATHWISE, is_mean
 
-__all__ = ["DEFAULT_GUIDES", "DTYPES", "PRESETS", "Config", "Device", "Dtype", "Preset", "Recipe", "layers_of"]
+__all__ = [
+    "DEFAULT_GUIDES",
+    "DTYPES",
+    "PRESETS",
+    "Config",
+    "Device",
+    "Dtype",
+    "Preset",
+    "Recipe",
+    "differences",
+    "layers_of",
+]
 
 Preset = Literal["default", "thorough", "reference"]
 Dtype = Literal["float32", "float64"]
@@ -182,6 +193,15 @@ class Config:
         elif self.particles:
             recipe = replace(recipe, samples=self.particles)
         return replace(recipe, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
+
+
+def differences(there: Any, here: Any) -> str:
+    """What is not the same in two of one dataclass, in words."""
+    return "; ".join(
+        f"{f.name} {old!r} there, {new!r} here"
+        for f in fields(there)
+        if (old := getattr(there, f.name)) != (new := getattr(here, f.name))
+    )
 
 
 def layers_of(guide: str) -> int:

@@ -7,14 +7,17 @@ import math
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from pyro_onebit.data import InputError
 
-__all__ = ["WriteError", "check_writable", "finite", "load_tensors", "read_whole", "write_whole"]
+__all__ = ["WriteError", "check_writable", "finite", "held", "is_held", "load_tensors", "read_whole", "write_whole"]
 
 
 class WriteError(InputError):
@@ -33,6 +36,27 @@ def check_writable(directory: Path) -> None:
         raise InputError(f"cannot write {directory}: {error.strerror}; choose another directory with --out") from None
     if not os.access(directory, os.W_OK):
         raise InputError(f"cannot write {directory}: permission denied; choose another directory with --out")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Within, this process alone has a lock file. It is gone afterwards, but for a process that was killed."""
+    try:
+        with FileLock(path):
+            yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has a lock file now."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def read_whole(path: Path, limit: int | None = None) -> bytes:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
+import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,14 @@ import torch
 
 from pyro_onebit.config import Config
 from pyro_onebit.data import InputError
-from pyro_onebit.files import load_tensors, write_whole
+from pyro_onebit.files import WriteError, load_tensors, write_whole
 
 __all__ = ["Progress"]
 
-#: Seconds between two states. A run of the study takes a few, and needs none.
+#: Seconds between two states.
 INTERVAL = 15.0
+#: Bytes that a state may grow by while its reserve stays as it is; a history of a hundred rows has fewer.
+_GROWTH = 2**14
 #: A state is a few times the parameters; no run of ours comes near, and a file above is not read into memory.
 _MAX_BYTES = 2**32
 
@@ -27,7 +32,7 @@ class Progress:
     """Where a training keeps its state while it runs.
 
     A file that cannot be read, or is another configuration's, counts as none: the training begins anew, and its
-    result is the same.
+    result is the same. Beside it lies a reserve as large: on a full disk it makes room for the state as it then is.
 
     Arguments:
         path: The file.
@@ -35,9 +40,10 @@ class Progress:
     """
 
     def __init__(self, path: Path, config: Config) -> None:
-        self._path = path
+        self._path, self._reserve = path, path.with_name(".reserve")
         self._identity = repr((asdict(config), asdict(config.recipe)))
-        self._last = time.monotonic()
+        # The first step's state is kept at once, and the reserve with it.
+        self._last = -math.inf
 
     def restore(self) -> dict[str, Any] | None:
         """The state last kept."""
@@ -47,6 +53,20 @@ class Progress:
                 return state
         return None
 
+    @contextmanager
+    def taken_up(self) -> Iterator[None]:
+        """Within, a state is put in place; what does not fit there is no state of this training.
+
+        Raises:
+            InputError: If it does not fit.
+        """
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self._path} is damaged ({type(error).__name__}); delete it, and the training begins anew"
+            ) from None
+
     def due(self) -> bool:
         """Whether it is time to keep another state."""
         return time.monotonic() - self._last >= INTERVAL
@@ -55,9 +75,23 @@ class Progress:
         """Write a state of tensors, numbers, strings, lists and dictionaries; whole or not at all.
 
         Raises:
-            WriteError: If it cannot be written.
+            WriteError: If there was no room; where there was a reserve, the state is kept in its place.
         """
-        content = io.BytesIO()
-        torch.save({"identity": self._identity, **state}, content)
-        write_whole(self._path, content.getvalue())
+        buffer = io.BytesIO()
+        torch.save({"identity": self._identity, **state}, buffer)
+        content = buffer.getvalue()
+        try:
+            write_whole(self._path, content)
+            if not self._reserve.exists() or self._reserve.stat().st_size < len(content):
+                # Random, for a file system may keep zeros in no room at all; larger, for the history grows.
+                write_whole(self._reserve, os.urandom(len(content) + _GROWTH))
+        except WriteError:
+            self._reserve.unlink(missing_ok=True)
+            write_whole(self._path, content)
+            raise
         self._last = time.monotonic()
+
+    def clear(self) -> None:
+        """Remove the state and the reserve: the run is finished."""
+        for path in (self._path, self._reserve):
+            path.unlink(missing_ok=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
-import importlib.metadata
-import json
-import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,8 @@ from matplotlib.figure import Figure
 from pyro_onebit.data import InputError
 from pyro_onebit.files import read_whole, write_whole
 from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES, legend, png
-from pyro_onebit.runs import read_table
-from pyro_onebit.studyfile import STUDY_FILE
+from pyro_onebit.runs import read_metrics, read_table, read_versions
+from pyro_onebit.studyfile import STUDY_FILE, read_study
 
 __all__ = ["training_figure", "write_report"]
 
@@ -57,6 +55,8 @@ _CAPTIONS = (
     (r"posteriors(-\w+)?", "Each guide's q(z|x), filled, over the exact posterior of its model, dashed."),
     (r"loss-seconds", "The loss above the entropy against the seconds of training, a marker a run."),
 )
+#: Columns of words.
+_WORDS = ("guide", "objective", "reason")
 #: No figure, table or run's history of ours comes near.
 _MAX_BYTES = 2**24
 #: Training curves are drawn of at most so many runs.
@@ -79,24 +79,36 @@ def write_report(out: Path) -> Path:
             f"{out} holds no study: there is no {' or '.join(list(_TABLES)[:2])}; run `onebit study` first"
         )
     for name, rows in tables.items():
-        lacking = [column for column in _SHOWN[name] if rows and column not in rows[0] and column != "above"]
-        if lacking:
-            raise InputError(f"{out / name} is damaged: it lacks {', '.join(lacking)}")
+        _check(out / name, rows)
     for row in tables.get("results.csv", []):
         row["above"] = row["loss"] - row["optimum"]
     runs = [row for name in ("results.csv", "comparison.csv") for row in tables.get(name, [])]
     failed = len(tables.get("failures.csv", []))
     parts = [
         f"<p>{len(runs)} runs, {failed} failed. Losses are exact, by quadrature, in nats per datum.</p>",
-        *_asked(out),
+        *_asked(out, "compare" if "comparison.csv" in tables else "study"),
         *(part for name, rows in tables.items() for part in _table(name, rows)),
         *_figures(out),
         *_curves(out),
-        *_versions(),
+        *_versions(out),
     ]
     path = out / NAME
     write_whole(path, _page(out.resolve().name, parts).encode())
     return path
+
+
+def _check(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a table that lacks a column, or has words where numbers are shown."""
+    columns = [column for column in _SHOWN[path.name] if column != "above"]
+    lacking = [column for column in columns if rows and column not in rows[0]]
+    if lacking:
+        raise InputError(f"{path} is damaged: it lacks {', '.join(lacking)}")
+    for row in rows:
+        for column in columns:
+            # What is not defined is left empty, where a table may lack it.
+            wrong = isinstance(row[column], str) and (row[column] != "" or path.name == "results.csv")
+            if column not in _WORDS and wrong:
+                raise InputError(f"{path} is damaged: a {column} is {row[column][:40]!r}; it must be a number")
 
 
 def training_figure(histories: Mapping[str, tuple[int, Sequence[Mapping[str, Any]]]], entropy: float) -> Figure:
@@ -120,15 +132,15 @@ def training_figure(histories: Mapping[str, tuple[int, Sequence[Mapping[str, Any
     return figure
 
 
-def _asked(out: Path) -> list[str]:
+def _asked(out: Path, command: str) -> list[str]:
     path = out / STUDY_FILE
     if not path.exists():
         return []
-    text = html.escape(_text(path))
+    text = html.escape(read_study(path).to_toml())
     return [
         "<h2>What was asked</h2>",
         f"<pre>{text}</pre>",
-        "<p>Repeat it: <code>onebit study --config study.toml</code></p>",
+        f"<p>Repeat it: <code>onebit {command} --config {STUDY_FILE}</code></p>",
     ]
 
 
@@ -187,36 +199,34 @@ def _figure(png: bytes, caption: str) -> str:
 def _curves(out: Path) -> list[str]:
     histories: dict[str, tuple[int, list[dict[str, Any]]]] = {}
     entropy = 0.0
-    for path in sorted((out / "runs").glob("*/metrics.json")):
-        try:
-            metrics = json.loads(_text(path))
-            layers, entropy = int(metrics["layers"]), float(metrics["entropy"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged ({type(error).__name__})") from None
+    paths = sorted((out / "runs").glob("*/metrics.json"))
+    # Of many, some from everywhere in the grid.
+    for path in paths[:: -(-len(paths) // _CURVES) or 1]:
+        metrics = read_metrics(path)
+        layers, entropy = metrics["layers"], metrics["entropy"]
         rows = read_table(path.parent / "history.csv")
         if rows and all(isinstance(row.get("loss"), (int, float)) for row in rows):
             histories[path.parent.name] = (layers, rows)
-        if len(histories) == _CURVES:
-            break
     if not histories:
         return []
+    which = f"all {len(paths)}" if len(histories) == len(paths) else f"{len(histories)} of the {len(paths)}"
     caption = (
-        f"The loss as estimated during training, of {len(histories)} run(s). It is noisy and of the parameters as they "
+        f"The loss as estimated during training, of {which} runs. It is noisy and of the parameters as they "
         "were; the table's losses are exact and final."
     )
     return ["<h2>Training</h2>", _figure(png(training_figure(histories, entropy)), caption)]
 
 
-def _versions() -> list[str]:
-    names = ("pyro-onebit", "pyro-ppl", "torch", "numpy", "scipy", "matplotlib")
-    entries = {name: importlib.metadata.version(name) for name in names}
-    entries |= {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    rows = "".join(f"<tr><td>{name}</td><td>{html.escape(value)}</td></tr>" for name, value in entries.items())
-    return ["<h2>Versions</h2>", f'<table class="plain"><tbody>{rows}</tbody></table>']
-
-
-def _text(path: Path) -> str:
-    return _bytes(path).decode(errors="replace")
+def _versions(out: Path) -> list[str]:
+    """What the runs were trained with: of runs from several machines it may be more than one."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((out / "runs").glob("*/config.json")):
+        for name, value in read_versions(path).items():
+            found.setdefault(name, set()).add(value)
+    cells = [(html.escape(name), html.escape(", ".join(sorted(values)))) for name, values in found.items()]
+    rows = "".join(f"<tr><td>{name}</td><td>{values}</td></tr>" for name, values in cells)
+    note = f'<p class="note">Of the training. This page was written by pyro-onebit {version("pyro-onebit")}.</p>'
+    return ["<h2>Versions</h2>", f'<table class="plain"><tbody>{rows}</tbody></table>', note]
 
 
 def _bytes(path: Path) -> bytes:

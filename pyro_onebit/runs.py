@@ -1,10 +1,11 @@
-"""A run on disk: config, parameters, history and metrics, each written whole or not at all."""
+"""A run on disk: config, parameters, history and metrics, each written whole or not at all; and how it gets there."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -14,12 +15,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from pyro_onebit.config import Config
+from pyro_onebit.config import Config, differences
 from pyro_onebit.data import InputError
-from pyro_onebit.files import load_tensors, read_whole, write_whole
-from pyro_onebit.training import Run, build
+from pyro_onebit.files import check_writable, held, is_held, load_tensors, read_whole, write_whole
+from pyro_onebit.progress import Progress
+from pyro_onebit.training import Run, TrainingError, build, fit
 
-__all__ = ["COLUMNS", "is_finished", "load_run", "read_table", "save_run", "write_table"]
+__all__ = [
+    "COLUMNS",
+    "is_begun",
+    "is_busy",
+    "is_finished",
+    "load_run",
+    "read_metrics",
+    "read_table",
+    "read_versions",
+    "run_name",
+    "run_path",
+    "save_run",
+    "train",
+    "write_table",
+]
 
 #: Raised when what a run directory holds, or means, changes.
 FORMAT = 2
@@ -29,6 +45,10 @@ COLUMNS = (
     *("loss", "recon", "recon_per_dim", "kl1", "kl2", "entropy", "log_evidence"),
     *("kl_posterior", "mutual_information", "kl_aggregate", "optimum", "steps", "seconds"),
 )
+#: In a run's directory while it is trained.
+_LOCK, _PROGRESS = ".lock", "progress.pt"
+#: The packages, beside this one, whose versions a run's last digits may hang on.
+_PACKAGES = ("pyro-ppl", "torch", "numpy", "scipy")
 #: No config, metrics or history of ours comes near; a file above is not read into memory.
 _MAX_TEXT_BYTES = 64 * 2**20
 
@@ -73,13 +93,7 @@ def save_run(run: Run, path: str | Path) -> None:
         InputError: If the directory cannot be written.
     """
     path = Path(path)
-    described = {
-        "format": FORMAT,
-        "version": version("pyro-onebit"),
-        **asdict(run.config),
-        "recipe": asdict(run.config.recipe),
-    }
-    write_whole(path / "config.json", _json(described))
+    _write_config(run.config, path)
     parameters = io.BytesIO()
     torch.save({"model": run.model.state_dict(), "guide": run.guide.state_dict()}, parameters)
     write_whole(path / "checkpoint.pt", parameters.getvalue())
@@ -89,9 +103,91 @@ def save_run(run: Run, path: str | Path) -> None:
         write_whole(path / "metrics.json", _json(run.metrics))
 
 
+def _write_config(config: Config, path: Path) -> None:
+    described = {
+        "format": FORMAT,
+        "version": version("pyro-onebit"),
+        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        **asdict(config),
+        "recipe": asdict(config.recipe),
+    }
+    write_whole(path / "config.json", _json(described))
+
+
 def is_finished(path: Path) -> bool:
     """Whether a directory holds a whole run: the metrics are written last."""
     return (path / "metrics.json").exists()
+
+
+def is_begun(path: Path) -> bool:
+    """Whether a run's training began here and has not ended, even if its process is gone."""
+    return (path / _LOCK).exists()
+
+
+def is_busy(path: Path) -> bool:
+    """Whether another process is training a run here now."""
+    return is_held(path / _LOCK)
+
+
+def run_name(config: Config) -> str:
+    """The directory of a run within a study: says what the run is, and sorts as a reader would."""
+    usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
+    unusual = "".join(
+        f"-{value}" if isinstance(value, str) else f"-{name}{value:g}"
+        for name in ("prob", "preset", "steps", "lr", "particles", "dtype", "device")
+        if (value := getattr(config, name)) != getattr(usual, name)
+    )
+    return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"
+
+
+def run_path(out: Path, config: Config) -> Path:
+    """The directory of a run of a study that is in `out`."""
+    return out / "runs" / run_name(config)
+
+
+def train(config: Config, path: Path, *, quiet: bool = True) -> Run:
+    """A configuration's run: the one that is there, or else trained, from where an earlier training was left.
+
+    Two processes that want the same run at the same time train it once.
+
+    Arguments:
+        config: What to train.
+        path: The run's directory.
+        quiet: Show no progress bar.
+
+    Raises:
+        TrainingError: If training fails; the last parameters before it are kept.
+        InputError: If the directory holds another run, or cannot be written.
+    """
+    check_writable(path)
+    with held(path / _LOCK):
+        _claim(path, config)
+        progress = Progress(path / _PROGRESS, config)
+        if is_finished(path):
+            run = load_run(path)
+        else:
+            try:
+                run = fit(*build(config), config, quiet=quiet, progress=progress)
+            except TrainingError as error:
+                save_run(error.run, path)
+                raise
+            save_run(run, path)
+        progress.clear()
+    return run
+
+
+def _claim(path: Path, config: Config) -> None:
+    """Keep what is trained in its directory, or refuse a directory that holds another run."""
+    try:
+        there = _read_config(path / "config.json")
+    except InputError:
+        if is_finished(path):
+            raise
+        # There is none, or one of another version, whose unfinished training is no use to this one.
+        _write_config(config, path)
+        return
+    if there != config:
+        raise InputError(f"{path} holds another run ({differences(there, config)}); choose another directory")
 
 
 def load_run(path: str | Path) -> Run:
@@ -104,7 +200,7 @@ def load_run(path: str | Path) -> Run:
     config = _read_config(path / "config.json")
     model, guide, data = build(config)
     _load_parameters(path / "checkpoint.pt", model, guide)
-    metrics = _read_metrics(path / "metrics.json") if is_finished(path) else {}
+    metrics = read_metrics(path / "metrics.json") if is_finished(path) else {}
     rows = read_table(path / "history.csv")
     history = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
     return Run(model, guide, data, config, history, float(metrics.get("seconds", 0.0)), metrics)
@@ -132,7 +228,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_metrics(path: Path) -> dict[str, Any]:
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Read a run's ``metrics.json``.
+
+    Raises:
+        InputError: If it cannot be read, or is damaged.
+    """
     metrics = _read_json(path)
     names = ("guide", "objective")
     for column in COLUMNS:
@@ -140,6 +241,19 @@ def _read_metrics(path: Path) -> dict[str, Any]:
         if not isinstance(metrics.get(column), kinds):
             raise InputError(f"{path} is damaged: its {column} is {metrics.get(column)!r}")
     return metrics
+
+
+def read_versions(path: Path) -> dict[str, str]:
+    """Of a run's ``config.json``: the versions of what trained it, by name.
+
+    Raises:
+        InputError: If it cannot be read, or is damaged.
+    """
+    content = _read_json(path)
+    versions = content.get("versions", {})
+    if not isinstance(versions, dict):
+        raise InputError(f"{path} is damaged: its versions are {versions!r}"[:200])
+    return {"pyro-onebit": str(content.get("version")), **{str(name): str(value) for name, value in versions.items()}}
 
 
 def _read_config(path: Path) -> Config:

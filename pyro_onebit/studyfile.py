@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pyro_onebit.config import Config, Device, Dtype, Preset, layers_of
+from pyro_onebit.config import Config, Device, Dtype, Preset, differences, layers_of
 from pyro_onebit.data import InputError
-from pyro_onebit.files import read_whole, write_whole
+from pyro_onebit.files import held, read_whole, write_whole
 
 __all__ = ["STUDY_FILE", "StudyGrid", "claim", "read_study"]
 
 #: The file's name in a study's directory.
 STUDY_FILE = "study.toml"
 _MAX_BYTES = 2**20
+_MAX_RUNS = 100_000
 #: What all of a study's runs have in common.
 _COMMON = ("prob", "preset", "steps", "lr", "particles", "dtype", "device")
 
@@ -59,8 +61,12 @@ class StudyGrid:
         """The configurations, every combination once.
 
         Raises:
-            InputError: If a value is out of range, a name is unknown, or a guide's number of layers is not asked for.
+            InputError: If a value is out of range, a name is unknown, a guide's number of layers is not asked for, or
+                there are more than 100,000.
         """
+        sizes = map(len, (self.ndims, self.layers, self.guides or "-", self.objectives or "-", self.seeds))
+        if (count := math.prod(sizes)) > _MAX_RUNS:
+            raise InputError(f"the grid has {count} combinations; a study has at most {_MAX_RUNS}: make it several")
         common: dict[str, Any] = {name: getattr(self, name) for name in _COMMON}
         cells = itertools.product(self._guides(), self.objectives or (None,), self.ndims, self.seeds)
         configs = [
@@ -87,8 +93,10 @@ class StudyGrid:
 def read_study(path: Path) -> StudyGrid:
     """Read a grid from a TOML file; what it does not say is the default.
 
+    Guides may be another script's: `StudyGrid.configs` says if one is not known here.
+
     Raises:
-        InputError: If it cannot be read, is no TOML, or has a name or a value that a study does not.
+        InputError: If it cannot be read, is no TOML, or has a name, or a kind of value, that a study does not.
     """
     content = read_whole(path, _MAX_BYTES)
     try:
@@ -113,9 +121,7 @@ def read_study(path: Path) -> StudyGrid:
             kind = {str: "strings", int: "whole numbers"}.get(kinds, "numbers")
             raise InputError(f"{path} has {name} = {value!r}; it must be {what}{kind if is_list else kind[:-1]}")
     values: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
-    grid = StudyGrid(**values)
-    grid.configs()  # says what is out of range
-    return grid
+    return StudyGrid(**values)
 
 
 def _is(value: Any, kinds: Any) -> bool:
@@ -129,14 +135,11 @@ def claim(out: Path, grid: StudyGrid) -> None:
         InputError: If it does; with the differences.
     """
     path = out / STUDY_FILE
-    if path.exists():
-        there = asdict(read_study(path))
-        different = [
-            f"{name} {there[name]!r} there, {value!r} here"
-            for name, value in asdict(grid).items()
-            if there[name] != value
-        ]
-        if different:
-            raise InputError(f"{out} holds another study ({'; '.join(different)}); choose another directory with --out")
-    else:
-        write_whole(path, grid.to_toml().encode())
+    # Of two commands that begin at the same time, the second finds the first one's.
+    with held(out / ".study.lock"):
+        if not path.exists():
+            write_whole(path, grid.to_toml().encode())
+        elif (there := read_study(path)) != grid:
+            raise InputError(
+                f"{out} holds another study ({differences(there, grid)}); choose another directory with --out"
+            )

@@ -209,8 +209,12 @@ class _Training:
         #: The first attempt's outcome, while there is a second.
         self.planted: dict[str, Any] | None = None
         self.left = progress.restore() if progress else None
-        if self.left is not None:
-            run.history, run.seconds, self.planted = (self.left[name] for name in ("history", "seconds", "planted"))
+        if progress and self.left:
+            with progress.taken_up():
+                run.history = {name: list(map(float, values)) for name, values in self.left["history"].items()}
+                if len(set(map(len, run.history.values()))) > 1:
+                    raise ValueError
+                run.seconds, self.planted = float(self.left["seconds"]), self.left["planted"]
 
     @property
     def _on_gpu(self) -> bool:
@@ -285,7 +289,7 @@ class _Training:
                         run.history.setdefault(name, []).append(value)
                 if self.on_step is not None:
                     self.on_step(step)
-                if self.progress is not None and self.progress.due():
+                if self.progress is not None and (self.progress.due() or step + 1 == recipe.steps):
                     run.seconds = spent + time.perf_counter() - start
                     self._keep(step + 1, optimizer)
         except ArithmeticError as error:
@@ -310,13 +314,14 @@ class _Training:
     def _resume(self, optimizer: OneOptimizer) -> int:
         """Take up the state that was left, once; the step to begin with."""
         state, self.left = self.left, None
-        if state is None:
+        if self.progress is None or state is None:
             return 0
-        self._load(state)
-        for one, own in zip(optimizer.optimizers, state["optimizers"], strict=True):
-            one.load_state_dict(own)
-        own, *of_gpus = state["generators"]
-        torch.set_rng_state(own)
-        if self._on_gpu:
-            torch.cuda.set_rng_state_all(of_gpus)
-        return int(state["step"])
+        with self.progress.taken_up():
+            self._load(state)
+            for one, own in zip(optimizer.optimizers, state["optimizers"], strict=True):
+                one.load_state_dict(own)
+            own, *of_gpus = state["generators"]
+            torch.set_rng_state(own)
+            if self._on_gpu:
+                torch.cuda.set_rng_state_all(of_gpus)
+            return int(state["step"])

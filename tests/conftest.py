@@ -12,7 +12,7 @@ from torch.distributions import Independent, Normal
 from torch.nn.functional import logsigmoid
 
 from pyro_onebit import Config, Run, build, exact, fit, load_run, save_run
-from pyro_onebit.study import run_name
+from pyro_onebit.runs import run_name
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes side by side, each with all the cores' threads, are many times slower.

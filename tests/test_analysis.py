@@ -89,5 +89,5 @@ def test_reliability_goes_on_from_what_is_there(tmp_path: Path, monkeypatch: pyt
     module = load("reliability", monkeypatch)
     small = ["--ndims", "3", "--layers", "1", "--steps", "2", "--jobs", "1", "--out", str(tmp_path)]
     first = module.train(module.parse([*small, "--seeds", "1"]))
-    monkeypatch.setattr("pyro_onebit.study.fit", None)  # would fail if anything were trained again
+    monkeypatch.setattr("pyro_onebit.runs.fit", None)  # would fail if anything were trained again
     assert module.train(module.parse([*small, "--seeds", "1"])) == first

@@ -17,8 +17,8 @@ from pyro_onebit import GUIDES, Config, InputError, build, fit, register_guide
 from pyro_onebit.cli import main
 from pyro_onebit.guides import GaussianGuide
 from pyro_onebit.progress import Progress
-from pyro_onebit.runs import read_table
-from pyro_onebit.study import run_study, train
+from pyro_onebit.runs import read_table, train
+from pyro_onebit.study import run_study
 from pyro_onebit.studyfile import StudyGrid, claim, read_study
 
 SMALL = ["--ndims", "3", "--layers", "1", "--steps", "20", "--quiet"]

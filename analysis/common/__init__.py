@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from pyro_onebit import Run, load_run
 from pyro_onebit.plots import save
-from pyro_onebit.runs import write_table
-from pyro_onebit.study import run_name, run_study
+from pyro_onebit.runs import run_path, write_table
+from pyro_onebit.study import run_study
 from pyro_onebit.studyfile import StudyGrid
 
 
@@ -43,8 +43,8 @@ def obtain(args: argparse.Namespace, **changes: Any) -> list[Run]:
     study = run_study(configs, args.out, args.jobs)
     for name, reason in study.failures.items():
         print(f"{name} failed: {reason}")
-    names = [run_name(config) for config in configs]
-    return [load_run(args.out / "runs" / name) for name in names if name not in study.failures]
+    paths = [run_path(args.out, config) for config in configs]
+    return [load_run(path) for path in paths if path.name not in study.failures]
 
 
 def write(args: argparse.Namespace, name: str, rows: Sequence[dict[str, Any]], figure: Figure, answer: str) -> None:
