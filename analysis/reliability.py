@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ from pyro_onebit.plots import save
 from pyro_onebit.runs import read_table, write_table
 from pyro_onebit.study import run_study
 from pyro_onebit.studyfile import StudyGrid
+from pyro_onebit.tables import SUMMARY, summarise
 
 #: What identifies a run here.
 KEY = ("preset", "layers", "ndims", "prob", "seed")
 RUN_COLUMNS = (*KEY, "loss", "optimum", "entropy", "mutual_information", "seconds")
-CELL_COLUMNS = ("preset", "layers", "ndims", "prob", "seeds", "worst", "median", "best", "collapsed", "seconds")
+CELL = ("preset", "layers", "ndims", "prob")
 COLOURS = {"default": "#0072B2", "thorough": "#009E73", "reference": "#D55E00"}
 
 
@@ -46,29 +46,6 @@ def train(args: argparse.Namespace) -> list[dict[str, Any]]:
         write_table(path, RUN_COLUMNS, rows)
     chosen = (args.presets, args.layers, args.ndims, args.probs, range(args.seeds))
     return [row for row in rows if all(row[name] in values for name, values in zip(KEY, chosen, strict=True))]
-
-
-def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a cell: excess over the limit in nats, share of collapsed runs, median seconds."""
-    cells: dict[tuple, list[dict[str, Any]]] = {}
-    for row in rows:
-        cells.setdefault((row["preset"], row["layers"], row["ndims"], row["prob"]), []).append(row)
-    table = []
-    for (preset, layers, ndims, prob), runs in cells.items():
-        above = sorted(run["loss"] - run["optimum"] for run in runs)
-        # With more than one dimension the latent is worth its cost; where it does not hold half the bit, it collapsed.
-        collapsed = sum(ndims > 1 and run["mutual_information"] < 0.5 * run["entropy"] for run in runs)
-        table.append(
-            {
-                **dict(zip(CELL_COLUMNS, (preset, layers, ndims, prob, len(runs)), strict=False)),
-                "worst": above[-1],
-                "median": statistics.median(above),
-                "best": above[0],
-                "collapsed": collapsed / len(runs),
-                "seconds": statistics.median(run["seconds"] for run in runs),
-            }
-        )
-    return table
 
 
 def format_cells(table: Sequence[dict[str, Any]]) -> str:
@@ -125,8 +102,8 @@ def answer(table: Sequence[dict[str, Any]]) -> str:
 def main(args: argparse.Namespace) -> None:
     """Train, summarise, draw, answer."""
     rows = train(args)
-    table = summarise(rows)
-    write_table(args.out / "reliability.csv", CELL_COLUMNS, table)
+    table = summarise(rows, CELL)
+    write_table(args.out / "reliability.csv", (*CELL, *SUMMARY), table)
     save(strip_plot(rows), args.out / "reliability.png")
     print(format_cells(table))
     print(answer(table))

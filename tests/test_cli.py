@@ -27,6 +27,19 @@ def test_train_writes_a_run(run_directory: Path) -> None:
     assert tuple(json.loads((run_directory / "metrics.json").read_text())) == COLUMNS
 
 
+def test_train_goes_on_and_keeps_what_is_there(
+    run_directory: Path, capsys: pytest.CaptureFixture, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("pyro_onebit.runs.fit", None)  # would fail if anything were trained again
+    same = ["train", "--ndims", "3", "--layers", "2", "--steps", "5", "--quiet", "--out", str(run_directory)]
+    assert main([*same, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == json.loads((run_directory / "metrics.json").read_text())
+    assert captured.err == f"{run_directory} had this run already; it was not trained again\n"
+    assert main([*same, "--seed", "1", "--dtype", "float64"]) == 2
+    assert "holds another run (seed 0 there, 1 here; dtype 'float32' there, 'float64' here)" in capsys.readouterr().err
+
+
 def test_evaluate_recomputes_the_metrics(run_directory: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["evaluate", str(run_directory), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -27,6 +27,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(arguments) == 0
     assert f"{rows[0]['loss']:8.5f}" in capsys.readouterr().out
     assert read_table(tmp_path / "comparison.csv") == rows
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "0 of 3 runs are missing" in capsys.readouterr().out
+    # It is a study, as a file too.
+    again = ["compare", "--config", str(tmp_path / "study.toml"), "--out", str(tmp_path / "again"), "--dry-run"]
+    assert main([*again, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["missing"]) == 3
+    assert main(["compare", "--guides", "gaussian", *QUICK, "--out", str(tmp_path)]) == 2
+    assert "holds another study (guides ('gaussian', 'truncated', 'oracle') there" in capsys.readouterr().err
 
 
 def test_another_run_in_the_same_place_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from pyro_onebit import InputError
 from pyro_onebit.cli import main
 from pyro_onebit.report import write_report
-from pyro_onebit.runs import read_table
+from pyro_onebit.runs import COLUMNS, read_table, write_table
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,10 @@ def test_what_is_in_it(study: Path) -> None:
     assert "ndims = [3, 5]" in text
     assert "pyro-ppl" in text
     assert "2 runs, 0 failed" in text
+    rows = read_table(study / "results.csv")
+    worst = max(rows, key=lambda row: row["loss"] - row["optimum"])
+    assert f"the worst {worst['loss'] - worst['optimum']:.5f} (gaussian, n = {worst['ndims']}, seed 0)" in text
+    assert "Summary" not in text  # each cell has one seed
     assert not page.all("b")  # the directory's name is text
     assert not re.search(r"https?://|<link|@import|url\(", text)
 
@@ -73,6 +78,9 @@ def test_a_comparison_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         ("results.csv", b"a,b\n1\n", "is damaged"),
         ("results.csv", b"a,b\n1,2\n", "is damaged: it lacks"),
+        ("results.csv", f"{','.join(COLUMNS)}\n{','.join('x' * len(COLUMNS))}\n".encode(), "a ndims is 'x'"),
+        ("study.toml", b"root:x:0:0", "is no TOML"),
+        ("runs/x/config.json", b'{"versions": 1}', "is damaged"),
         ("figures/loss.png", b"GIF89a", "is no PNG"),
         ("runs/x/metrics.json", b"[1]", "is damaged"),
     ],
@@ -84,6 +92,23 @@ def test_a_damaged_study(study: Path, tmp_path: Path, name: str, content: bytes,
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         write_report(tmp_path / "copy")
+
+
+def test_seeds_are_summed_up(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "copy")
+    rows = [row for row in read_table(study / "results.csv") if row["ndims"] == 3]
+    seeds = [{**rows[0], "seed": seed, "loss": rows[0]["optimum"] + seed / 8} for seed in range(5)]
+    write_table(tmp_path / "copy" / "results.csv", COLUMNS, seeds)
+    text = write_report(tmp_path / "copy").read_text()
+    shown = re.findall(r">([\d.]+)<", text[text.index("Summary") : text.index("Results")])
+    assert shown[3:7] == ["5", "0.50000", "0.25000", "0.00000"]
+
+
+def test_versions_are_those_of_the_runs(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "copy")
+    path = next((tmp_path / "copy" / "runs").iterdir()) / "config.json"
+    path.write_text(re.sub(r'"torch": "[^"]*"', '"torch": "0.0.<b>"', path.read_text()))
+    assert f"<td>torch</td><td>0.0.&lt;b&gt;, {version('torch')}</td>" in write_report(tmp_path / "copy").read_text()
 
 
 def test_no_study(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

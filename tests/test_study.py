@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from pyro_onebit import GUIDES, Config, InputError, build, fit, register_guide
 from pyro_onebit.cli import main
+from pyro_onebit.files import WriteError, held
 from pyro_onebit.guides import GaussianGuide
 from pyro_onebit.progress import Progress
-from pyro_onebit.runs import read_table, train
+from pyro_onebit.runs import is_busy, read_table, run_path, train
 from pyro_onebit.study import run_study
 from pyro_onebit.studyfile import StudyGrid, claim, read_study
+from pyro_onebit.workers import spread
 
 SMALL = ["--ndims", "3", "--layers", "1", "--steps", "20", "--quiet"]
 
@@ -86,6 +89,95 @@ def test_a_state_that_is_damaged_or_anothers_is_none(
     assert run.metrics["loss"] == fit(*build(config), config).metrics["loss"]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("optimizers"),
+        lambda state: state.update(history={"loss": [1.0], "lr": [1.0, 2.0]}),
+        lambda state: state.update(history=[1]),
+        lambda state: state.update(step="ten"),
+        lambda state: state.update(generators=[torch.zeros(3)]),
+        lambda state: state["model"].popitem(),
+    ],
+)
+def test_a_state_that_was_forged_is_refused(
+    damage: Callable[[dict], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyro_onebit.progress.INTERVAL", 0.0)
+    config, path = Config(ndims=3, steps=6), tmp_path / "progress.pt"
+    with pytest.raises(StoppedError):
+        fit(*build(config), config, on_step=stop_after(3), progress=Progress(path, config))
+    state = torch.load(path, weights_only=True)
+    damage(state)
+    torch.save(state, path)
+    with pytest.raises(InputError, match=r"progress\.pt is damaged .*; delete it"):
+        fit(*build(config), config, progress=Progress(path, config))
+
+
+def test_on_a_full_disk_the_current_state_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that holds a state, its reserve and nothing more: at the second state it is full."""
+    monkeypatch.setattr("pyro_onebit.progress.INTERVAL", 0.0)
+    config, path = Config(ndims=3, layers=2, steps=8), tmp_path / "progress.pt"
+    used = lambda: sum(file.stat().st_size for file in tmp_path.iterdir())  # noqa: E731
+
+    def write(target: Path, content: bytes) -> None:
+        # A file is written beside the one that it replaces.
+        if path.exists() and target == path and used() + len(content) > capacity:
+            raise WriteError("cannot write: no space")
+        target.write_bytes(content)
+
+    monkeypatch.setattr("pyro_onebit.progress.write_whole", write)
+    capacity = 10**9
+    with pytest.raises(StoppedError):
+        fit(*build(config), config, on_step=stop_after(2), progress=Progress(path, config))
+    capacity = used()
+    with pytest.raises(WriteError):
+        fit(*build(config), config, progress=Progress(path, config))
+    state = Progress(path, config).restore()
+    assert state is not None
+    assert state["step"] == 3  # two were kept, and the third met the full disk
+    capacity = 10**9
+    resumed = fit(*build(config), config, progress=Progress(path, config))
+    assert resumed.metrics["loss"] == fit(*build(config), config).metrics["loss"]
+
+
+def test_what_another_command_trains_is_left_to_the_end(tmp_path: Path) -> None:
+    configs = [Config(ndims=3, steps=3, seed=seed) for seed in range(3)]
+    taken, ended = run_path(tmp_path, configs[0]), Event()
+    taken.mkdir(parents=True)
+
+    def hold() -> None:
+        with held(taken / ".lock"):
+            ended.wait(60)
+
+    other = Thread(target=hold)
+    other.start()
+    while not is_busy(taken):
+        time.sleep(0.01)
+    order = []
+    for i, _ in spread(train, configs, tmp_path, 1, quiet=True):
+        order.append(i)
+        if len(order) == 2:
+            ended.set()
+    other.join()
+    assert order == [1, 2, 0]
+
+
+def test_a_table_is_of_all_that_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption takes nothing out of a table that was whole."""
+    configs = [Config(ndims=3, steps=3, seed=seed) for seed in range(3)]
+    rows = run_study(configs, tmp_path, 1).rows
+
+    def interrupted(*_: object, **__: object) -> Iterator[tuple[int, str]]:
+        yield 0, "failed"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyro_onebit.study.spread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(configs, tmp_path, 1)
+    assert read_table(tmp_path / "results.csv") == rows
+
+
 def test_only_what_is_missing_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["study", *SMALL, "--seeds", "0", "1", "--jobs", "1", "--out", str(tmp_path)]) == 0
     first = read_table(tmp_path / "results.csv")
@@ -138,6 +230,7 @@ def test_a_study_as_a_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
         ("preset = 'best'", "preset is 'best'; it must be one of"),
         ("guides = ['two_layer']\nlayers = [1]", "guide 'two_layer' has 2 layer"),
         ("seeds = [-1]", "seed is -1"),
+        (f"seeds = {[0] * 500}\nndims = {[5] * 500}", "the grid has 500000 combinations"),
     ],
 )
 def test_a_file_that_is_no_study(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
