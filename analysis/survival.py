@@ -1,17 +1,19 @@
 """Does a study survive what happens to long jobs? Kills, a full disk, a cluster that loses a worker.
 
-    python analysis/survival.py                                 # about half an hour on two cores
+    python analysis/survival.py                                 # about 40 minutes on two cores
     python analysis/survival.py --sections kills --trials 3
 
 *kills*: all processes of a study are killed at random moments, and the same command is given again. *cluster*: a
 Dask scheduler and two workers train a study, and one worker is killed. *disk* (needs the right to mount a small
 file system): a study meets a full disk, and goes on when there is space. Each time ``results.csv`` must equal an
-undisturbed study's but for the seconds. Writes ``survival.csv``, ``survival.png`` and says what came of it.
+undisturbed study's but for the seconds. Writes ``survival.csv``, which also says how far the unfinished runs' states
+were, and ``survival.png``, and says what came of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -24,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from common import write
 from matplotlib.figure import Figure
 
@@ -33,11 +36,19 @@ SECTIONS = ("kills", "cluster", "disk")
 QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
 
 
-def study(args: argparse.Namespace, seeds: int, out: Path, *more: str) -> list[str]:
-    """The command of a study of short runs."""
+def study(args: argparse.Namespace, seeds: int, steps: int, out: Path, *more: str) -> list[str]:
+    """A study's command."""
     grid = ["--ndims", "3", "--layers", *map(str, args.layers), "--seeds", *map(str, range(seeds))]
-    settings = ["--steps", str(args.steps), "--jobs", str(args.jobs), "--quiet", "--out", str(out)]
+    settings = ["--steps", str(steps), "--jobs", str(args.jobs), "--quiet", "--out", str(out)]
     return [sys.executable, "-m", "pyro_onebit.cli", "study", *grid, *settings, *more]
+
+
+def undisturbed(args: argparse.Namespace, seeds: int, steps: int) -> tuple[list[dict[str, Any]], float]:
+    """What must come out, and the seconds it takes."""
+    out, start = args.out / f"undisturbed-seeds{seeds}-steps{steps}", time.monotonic()
+    shutil.rmtree(out, ignore_errors=True)
+    subprocess.run(study(args, seeds, steps, out), check=True, **QUIET)
+    return results(out), time.monotonic() - start
 
 
 def results(out: Path) -> list[dict[str, Any]]:
@@ -47,44 +58,42 @@ def results(out: Path) -> list[dict[str, Any]]:
     ]
 
 
+def row_of(section: str, trial: int, at: float, out: Path) -> dict[str, Any]:
+    """What was there at a disturbance: finished runs, and the steps that the states of the others had come to."""
+    states = [torch.load(path, weights_only=True)["step"] for path in sorted(out.glob("runs/*/progress.pt"))]
+    found = {"finished": finished(out), "states": len(states), "steps_kept": " ".join(map(str, states))}
+    return {"section": section, "trial": trial, "at": at, **found}
+
+
 def finished(out: Path) -> int:
     return len(list(out.glob("runs/*/metrics.json")))
 
 
 def kills(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row a kill: when, how many runs were finished, and whether the same came out in the end."""
-    whole = args.out / "undisturbed"
-    start = time.monotonic()
-    subprocess.run(study(args, args.seeds, whole), check=True, **QUIET)
-    duration, rows, chance = time.monotonic() - start, [], random.Random(args.seed)
+    """A row a kill: when, how far the study was, and whether the same came out in the end."""
+    expected, duration = undisturbed(args, args.seeds, args.steps)
+    rows, chance = [], random.Random(args.seed)
     for trial in range(args.trials):
         out = args.out / f"killed{trial}"
         shutil.rmtree(out, ignore_errors=True)
-        process = subprocess.Popen(study(args, args.seeds, out), start_new_session=True, **QUIET)
+        process = subprocess.Popen(study(args, args.seeds, args.steps, out), start_new_session=True, **QUIET)
         moment = chance.uniform(0.0, duration)
         time.sleep(moment)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        there = finished(out)
-        subprocess.run(study(args, args.seeds, out), check=True, **QUIET)
-        rows.append(
-            {
-                "section": "kills",
-                "trial": trial,
-                "at": moment,
-                "finished": there,
-                "same": results(out) == results(whole),
-            }
-        )
+        row = row_of("kills", trial, moment, out)
+        subprocess.run(study(args, args.seeds, args.steps, out), check=True, **QUIET)
+        rows.append({**row, "same": results(out) == expected})
     return rows
 
 
 def cluster(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One row: two workers, one of them killed when a tenth of the runs is finished."""
-    whole, out, file = args.out / "serial", args.out / "cluster", args.out / "scheduler.json"
+    seeds = args.runs // len(args.layers)
+    expected, _ = undisturbed(args, seeds, args.short)
+    out, file = args.out / "cluster", args.out / "scheduler.json"
     shutil.rmtree(out, ignore_errors=True)
     file.unlink(missing_ok=True)
-    subprocess.run(study(args, args.runs, whole), check=True, **QUIET)
     common: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     common["env"] = {**os.environ, "OMP_NUM_THREADS": "1"}
     module = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
@@ -96,37 +105,43 @@ def cluster(args: argparse.Namespace) -> list[dict[str, Any]]:
             time.sleep(0.1)
         address = json.loads(file.read_text())["address"]
         start = time.monotonic()
-        command = study(args, args.runs, out, "--cluster", address)
-        process = subprocess.Popen(command, **QUIET)
+        process = subprocess.Popen(study(args, seeds, args.short, out, "--cluster", address), **QUIET)
         while finished(out) < args.runs // 10 and process.poll() is None:
             time.sleep(0.05)
-        moment, there = time.monotonic() - start, finished(out)
+        row = row_of("cluster", 0, time.monotonic() - start, out)
         processes[1].kill()
         process.communicate()
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    return [{"section": "cluster", "trial": 0, "at": moment, "finished": there, "same": results(out) == results(whole)}]
+    return [{**row, "same": results(out) == expected}]
 
 
 def disk(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row: a file system that a few runs fill, and that is then made larger."""
-    place, whole = args.out / "small", args.out / "undisturbed"
+    """One row: a small file system that something else fills once a run is finished, and that has room again later."""
+    expected, _ = undisturbed(args, args.seeds, args.steps)
+    place = args.out / "small"
     place.mkdir(parents=True, exist_ok=True)
-    subprocess.run(study(args, args.seeds, whole), check=True, **QUIET)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], check=True)
     try:
-        out, start = place / "study", time.monotonic()
-        stopped = subprocess.run(study(args, args.seeds, out), check=False, **QUIET)
-        print(f"with a full disk: exit code {stopped.returncode}, {stopped.stderr.strip()}")
-        moment, there = time.monotonic() - start, finished(out)
-        subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
-        subprocess.run(study(args, args.seeds, out), check=True, **QUIET)
-        same = stopped.returncode == 2 and results(out) == results(whole)
+        out, filler, start = place / "study", place / "filler", time.monotonic()
+        process = subprocess.Popen(study(args, args.seeds, args.steps, out), **QUIET)
+        while finished(out) < 1:
+            time.sleep(0.05)
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        at = time.monotonic() - start
+        _, error = process.communicate()
+        print(f"with a full disk: exit code {process.returncode}, {error.strip()}")
+        row = row_of("disk", 0, at, out)
+        filler.unlink()
+        subprocess.run(study(args, args.seeds, args.steps, out), check=True, **QUIET)
+        same = process.returncode == 2 and results(out) == expected
     finally:
         subprocess.run(["umount", str(place)], check=True)
-    return [{"section": "disk", "trial": 0, "at": moment, "finished": there, "same": same}]
+    return [{**row, "same": same}]
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -169,10 +184,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=["kills", "cluster"])
     parser.add_argument("--trials", type=int, default=20, help="kills")
-    parser.add_argument("--runs", type=int, default=400, help="seeds of the cluster's study")
-    parser.add_argument("--seeds", type=int, default=4, help="of the studies that are killed")
+    parser.add_argument("--runs", type=int, default=400, help="of the cluster's study")
+    parser.add_argument("--short", type=int, default=20, help="steps of those runs")
+    parser.add_argument("--seeds", type=int, default=2, help="of the studies that are killed, or meet a full disk")
+    parser.add_argument("--steps", type=int, default=8000, help="of their runs: enough for a state in the middle")
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("results/survival"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -270,14 +270,10 @@ class _Training:
         svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
         stride = -(-recipe.steps // _HISTORY_ROWS)
         begin, spent = self._resume(optimizer), run.seconds
-        steps = tqdm(
-            range(begin, recipe.steps),
-            initial=begin,
-            total=recipe.steps,
-            disable=True if self.quiet else None,
-            leave=False,
-            unit="step",
-        )
+        steps: Iterable[int] = range(begin, recipe.steps)
+        # A bar that is not shown would still make a semaphore, and a killed process leave it behind.
+        if not self.quiet:
+            steps = tqdm(steps, initial=begin, total=recipe.steps, disable=None, leave=False, unit="step")
         try:
             for step in steps:
                 lr = optimizer.lr

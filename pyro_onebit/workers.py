@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import multiprocessing.resource_tracker
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals import loky
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch import nn
 from tqdm import tqdm
@@ -92,7 +95,7 @@ def spread(
         bar = stack.enter_context(tqdm(total=len(configs), disable=True if quiet else None, unit="run"))
         while waiting and not full:
             try:
-                for i, result in _parallel(min(jobs, len(waiting)), client)(tasks(tuple(waiting))):
+                for i, result in _run(tasks(tuple(waiting)), min(jobs, len(waiting)), client):
                     if isinstance(result, WriteError):
                         full.append(result)
                     elif result is not _Left.BUSY:
@@ -113,7 +116,7 @@ def spread(
                     waiting.remove(i)
                     try:
                         # Two processes, for with one it would be this one.
-                        [(_, result)] = _parallel(2, client)(tasks([i]))
+                        [(_, result)] = _run(tasks([i]), 2, client)
                     except _killed(client):
                         result = "its process was killed, twice; it may have taken too much memory"
                     bar.update()
@@ -122,12 +125,19 @@ def spread(
         raise full[0]
 
 
-def _parallel(processes: int, client: Any) -> Parallel:
+def _run(tasks: Iterable[Any], processes: int, client: Any) -> Iterator[Any]:
     settings: dict[str, Any] = {"batch_size": 1, "return_as": "generator_unordered"}
-    if client is None:
-        return Parallel(n_jobs=processes, **settings)
-    with parallel_config(backend="dask", client=client):
-        return Parallel(n_jobs=-1, **settings)
+    if client is not None:
+        with parallel_config(backend="dask", client=client):
+            return Parallel(n_jobs=-1, **settings)(tasks)
+    for tracker in (multiprocessing.resource_tracker, loky.backend.resource_tracker):
+        tracker.ensure_running()  # which else would unblock what is blocked here
+    # Processes inherit this: a Ctrl-C is for this one alone, which then ends them without a word.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return Parallel(n_jobs=processes, **settings)(tasks)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _client(address: str) -> Any:
