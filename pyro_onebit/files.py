@@ -41,11 +41,11 @@ def check_writable(directory: Path) -> None:
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Within, this process alone has a lock file. It is gone afterwards, but for a process that was killed."""
-    try:
-        with FileLock(path):
+    with FileLock(path):
+        try:
             yield
-    finally:
-        path.unlink(missing_ok=True)
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def is_held(path: Path) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing.resource_tracker
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed
 from joblib.externals import loky
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch import nn
@@ -32,9 +36,13 @@ T = TypeVar("T")
 class _Left(Enum):
     """In place of a result."""
 
-    BUSY = "another command is training the run"
+    BUSY = "another command is training it"
+    KILLED = "each process that trained it was killed; it may have taken too much memory"
 
 
+#: What a process is handed: `_in_worker`'s arguments.
+_Task = tuple[dict[str, type[nn.Module]], Callable[[Config, Path], Any], int, Config, Path, bool]
+_ALONE = Lock()
 #: So many times in a row may processes be killed with no run in them before this is no accident.
 _PATIENCE = 3
 
@@ -61,7 +69,8 @@ def spread(
     """Do something for each configuration and the directory of its run, in processes; as they end.
 
     What another command is training at the moment is left to the end, so that two share a grid. A run whose process
-    is killed is tried once more, alone, and then given up. If a disk is full, no other run is begun.
+    is killed is tried once more, alone, and then given up (on a cluster, when its scheduler does). If a disk is full,
+    no other run is begun.
 
     Arguments:
         work: A function of a module, so that a process can find it.
@@ -84,82 +93,116 @@ def spread(
     full: list[WriteError] = []
     share, idle = True, 0
 
-    def tasks(indices: Sequence[int]) -> Iterator[Any]:
+    def tasks(indices: Sequence[int]) -> Iterator[_Task]:
         for i in indices:
             if full:
                 return
-            yield delayed(_in_worker)(GUIDES, work, i, configs[i], paths[i], share)
+            yield GUIDES, work, i, configs[i], paths[i], share
 
     with ExitStack() as stack:
-        client = None if cluster is None else stack.enter_context(_client(cluster))
+        run = _in_processes if cluster is None else partial(_on_cluster, stack.enter_context(_client(cluster)))
         bar = stack.enter_context(tqdm(total=len(configs), disable=True if quiet else None, unit="run"))
         while waiting and not full:
-            try:
-                for i, result in _run(tasks(tuple(waiting)), min(jobs, len(waiting)), client):
-                    if isinstance(result, WriteError):
-                        full.append(result)
-                    elif result is not _Left.BUSY:
-                        waiting.remove(i)
-                        bar.update()
-                        yield i, result
-                share = False
-            except _killed(client):
-                suspects = [i for i in waiting if is_begun(paths[i])]
-                idle = 0 if suspects else idle + 1
-                if idle == _PATIENCE:
-                    raise InputError(
-                        "processes are killed before they begin a run; there may be too little memory for jobs "
-                        f"{jobs}; take fewer"
-                    ) from None
-                share = False
-                for i in suspects:
+            suspects: list[int] = []
+            for i, result in run(tasks(tuple(waiting)), min(jobs, len(waiting))):
+                if isinstance(result, WriteError):
+                    full.append(result)
+                elif result is _Left.KILLED:
+                    suspects += [i] if i is not None else [at for at in waiting if is_begun(paths[at])]
+                    idle = 0 if suspects else idle + 1
+                elif result is not _Left.BUSY:
                     waiting.remove(i)
-                    try:
-                        # Two processes, for with one it would be this one.
-                        [(_, result)] = _run(tasks([i]), 2, client)
-                    except _killed(client):
-                        result = "its process was killed, twice; it may have taken too much memory"
                     bar.update()
                     yield i, result
+            if idle == _PATIENCE:
+                raise InputError(
+                    f"processes are killed before they begin a run; there may be too little memory for jobs {jobs}; "
+                    "take fewer"
+                )
+            share = False
+            for i in suspects:
+                # Alone, and in two processes, for with one it would be this one.
+                for _, result in run(tasks([i]), 2):
+                    if isinstance(result, WriteError):
+                        full.append(result)
+                    else:
+                        waiting.remove(i)
+                        bar.update()
+                        yield i, str(result.value) if isinstance(result, _Left) else result
     if full:
         raise full[0]
 
 
-def _run(tasks: Iterable[Any], processes: int, client: Any) -> Iterator[Any]:
-    settings: dict[str, Any] = {"batch_size": 1, "return_as": "generator_unordered"}
-    if client is not None:
-        with parallel_config(backend="dask", client=client):
-            return Parallel(n_jobs=-1, **settings)(tasks)
+def _in_processes(tasks: Iterable[_Task], processes: int) -> Iterator[Any]:
+    """What `_in_worker` returns, as it ends; of a process that is killed, and with it the others, no index."""
     for tracker in (multiprocessing.resource_tracker, loky.backend.resource_tracker):
         tracker.ensure_running()  # which else would unblock what is blocked here
     # Processes inherit this: a Ctrl-C is for this one alone, which then ends them without a word.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return Parallel(n_jobs=processes, **settings)(tasks)
+        parallel = Parallel(n_jobs=processes, batch_size=1, return_as="generator_unordered")
+        ending = parallel(delayed(_in_worker)(*task) for task in tasks)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield from ending
+    except TerminatedWorkerError:
+        yield None, _Left.KILLED
 
 
-def _client(address: str) -> Any:
+def _on_cluster(client: Any, tasks: Iterable[_Task], _: int) -> Iterator[Any]:
+    """The same on a cluster, whose scheduler says which run was there when several processes were killed.
+
+    Raises:
+        InputError: If the scheduler is gone, or a worker cannot import what a run needs.
+    """
+    # Neither joblib's Dask backend nor Dask's executor: either may wait for ever for a result that was lost with its
+    # worker.
+    from distributed import KilledWorker, as_completed
+
+    running = {client.submit(_in_worker, *task, pure=False): task[2] for task in tasks}
+    for future in as_completed(tuple(running)):
+        # What nothing refers to any more a cluster forgets: a result as it is taken, all of them if this ends early.
+        i = running.pop(future)
+        try:
+            result = future.result()
+        except KilledWorker:
+            result = i, _Left.KILLED
+        except CancelledError:
+            raise InputError("the cluster's scheduler is gone; start it and give the same command again") from None
+        except ImportError as error:
+            raise InputError(f"a worker of the cluster lacks something: {error}; install the same there") from None
+        yield result
+        if isinstance(result[1], WriteError):
+            return  # what is running there ends by itself
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError:
         raise InputError("a cluster needs Dask: pip install 'pyro-onebit[cluster]'") from None
+    # What a cluster loses is said here, in a line, or made good without a word.
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    before = [logger.disabled for logger in loggers]
     try:
-        return Client(address, timeout="10s")
+        for logger in loggers:
+            logger.disabled = True
+        with _connected(Client, address) as client:
+            yield client
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+def _connected(kind: Any, address: str) -> Any:
+    try:
+        return kind(address, timeout="10s")
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"no Dask scheduler answers at {address!r} ({type(error).__name__}); start one first"
         ) from None
-
-
-def _killed(client: Any) -> tuple[type[Exception], ...]:
-    """What says that a process is gone, here or on a cluster."""
-    if client is None:
-        return (TerminatedWorkerError,)
-    from distributed import KilledWorker
-
-    return (KilledWorker,)
 
 
 def _in_worker(
@@ -177,7 +220,9 @@ def _in_worker(
     try:
         if share and is_busy(path):
             return index, _Left.BUSY
-        return index, work(config, path)
+        # A cluster's process may have several threads, and torch and Pyro have one state for all of them.
+        with _ALONE:
+            return index, work(config, path)
     except (TrainingError, ArithmeticError, GuideError) as error:
         return index, str(error)
     except WriteError as error:
