@@ -142,7 +142,7 @@ class Config:
         _check_name("preset", self.preset, PRESETS)
         _check_name("dtype", self.dtype, DTYPES)
         _check_name("device", self.device, get_args(Device))
-        if self.layers not in MODELS:
+        if not isinstance(self.layers, int) or self.layers not in MODELS:
             raise InputError(f"layers is {self.layers!r}; it must be 1 or 2")
         if self.objective is None:
             object.__setattr__(self, "objective", PRESETS[self.preset][self.layers].objective)

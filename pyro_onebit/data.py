@@ -21,8 +21,8 @@ class InputError(ValueError):
 
 def check_seed(seed: int) -> None:
     """Refuse what torch's and numpy's generators do not both take, with an `InputError`."""
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed is {seed}; it must be from 0 to 2^63 - 1")
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed!r}; it must be a whole number from 0 to 2^63 - 1")
 
 
 def ideal_threshold(prob: float) -> float:

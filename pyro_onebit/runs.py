@@ -49,6 +49,8 @@ COLUMNS = (
 _LOCK, _PROGRESS = ".lock", "progress.pt"
 #: The packages, beside this one, whose versions a run's last digits may hang on.
 _PACKAGES = ("pyro-ppl", "torch", "numpy", "scipy")
+#: No figure of a run comes near.
+_LARGEST = 1e300
 #: No config, metrics or history of ours comes near; a file above is not read into memory.
 _MAX_TEXT_BYTES = 64 * 2**20
 
@@ -200,7 +202,7 @@ def load_run(path: str | Path) -> Run:
     config = _read_config(path / "config.json")
     model, guide, data = build(config)
     _load_parameters(path / "checkpoint.pt", model, guide)
-    metrics = read_metrics(path / "metrics.json") if is_finished(path) else {}
+    metrics = read_metrics(path / "metrics.json", config) if is_finished(path) else {}
     rows = read_table(path / "history.csv")
     history = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
     return Run(model, guide, data, config, history, float(metrics.get("seconds", 0.0)), metrics)
@@ -228,19 +230,29 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_metrics(path: Path) -> dict[str, Any]:
+def read_metrics(path: Path, config: Config | None = None) -> dict[str, Any]:
     """Read a run's ``metrics.json``.
 
+    Arguments:
+        path: The file.
+        config: The run's configuration, if the metrics must be seen to be its.
+
     Raises:
-        InputError: If it cannot be read, or is damaged.
+        InputError: If it cannot be read, is damaged, or is another run's.
     """
     metrics = _read_json(path)
-    names = ("guide", "objective")
     for column in COLUMNS:
-        kinds = str if column in names else (int, float)
-        if not isinstance(metrics.get(column), kinds):
-            raise InputError(f"{path} is damaged: its {column} is {metrics.get(column)!r}")
+        value = metrics.get(column)
+        is_right = isinstance(value, str) if column in ("guide", "objective") else _is_number(value)
+        if not is_right or (hasattr(config, column) and column != "steps" and value != getattr(config, column)):
+            raise InputError(f"{path} is damaged, or not of this run: its {column} is {value!r}"[:300])
     return metrics
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Of an integer too: one that a float cannot hold is none of ours.
+    return is_number and -_LARGEST < value < _LARGEST
 
 
 def read_versions(path: Path) -> dict[str, str]:

@@ -115,8 +115,8 @@ def run_study(
 
 def _write_results(configs: Iterable[Config], out: Path) -> list[dict[str, Any]]:
     """Write ``results.csv`` of the runs that are finished, whoever trained them, and when; its rows."""
-    paths = [run_path(out, config) for config in configs]
-    rows = [read_metrics(path / "metrics.json") for path in paths if is_finished(path)]
+    paths = {config: run_path(out, config) for config in configs}
+    rows = [read_metrics(path / "metrics.json", config) for config, path in paths.items() if is_finished(path)]
     write_table(out / "results.csv", COLUMNS, rows)
     return rows
 

@@ -40,9 +40,12 @@ def test_checkpoint_loads_as_weights_only(saved: Path) -> None:
     assert set(torch.load(saved / "checkpoint.pt", weights_only=True)) == {"model", "guide"}
 
 
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
 def edit_config(path: Path, **changes: object) -> None:
-    content = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({**content, **changes}))
+    edit(path / "config.json", **changes)
 
 
 def swell(path: Path) -> None:
@@ -65,7 +68,7 @@ def pipe(path: Path) -> None:
         (lambda p: (p / "config.json").write_text("[]"), "holds a list"),
         (lambda p: edit_config(p, format=99), "has format 99"),
         (lambda p: edit_config(p, ndims="four"), "ndims is 'four'"),
-        (lambda p: edit_config(p, layers=[1]), "damaged"),
+        (lambda p: edit_config(p, layers=[1]), r"layers is \[1\]; it must be 1 or 2"),
         (lambda p: edit_config(p, guide="unknown"), "guide is 'unknown'"),
         (lambda p: edit_config(p, recipe={}), "another 'default' recipe"),
         (lambda p: (p / "checkpoint.pt").unlink(), "cannot read .*checkpoint.pt"),
@@ -74,7 +77,12 @@ def pipe(path: Path) -> None:
         (lambda p: (p / "checkpoint.pt").write_bytes(b"x" * 5_000_000), "has 5000000 bytes"),
         (lambda p: swell(p / "checkpoint.pt"), "unpacks to"),
         (lambda p: pipe(p / "config.json"), "a pipe or a device"),
-        (lambda p: (p / "metrics.json").write_text('{"loss": 1}'), "damaged: its ndims is None"),
+        (lambda p: (p / "metrics.json").write_text('{"loss": 1}'), "damaged, or not of this run: its ndims is None"),
+        (lambda p: edit(p / "metrics.json", layers=1), "not of this run: its layers is 1"),
+        (lambda p: edit(p / "metrics.json", loss=float("nan")), "its loss is nan"),
+        (lambda p: edit(p / "metrics.json", seconds=10**400), "its seconds is 1000"),
+        (lambda p: edit_config(p, seed=0.5), "seed is 0.5; it must be a whole number"),
+        (lambda p: edit_config(p, layers=2.0), "layers is 2.0"),
         (lambda p: (p / "metrics.json").write_text("[]"), "holds a list"),
         (lambda p: torch.save({"model": {}}, p / "checkpoint.pt"), "damaged"),
         (lambda p: edit_config(p, ndims=7), "damaged, or not of this run"),
