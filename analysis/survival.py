@@ -154,9 +154,10 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
             label = f"{section}: {'the same in the end' if same else 'NOT the same'}"
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, ls="none", label=label)
-    axes.set(xlabel="disturbed after (s)", ylabel="runs finished by then")
+    axes.set(xlabel="disturbed after (s)", ylabel="runs finished by then", yscale="symlog")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(color="0.93")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
