@@ -72,7 +72,7 @@ main { max-width: 78rem; margin: 0 auto; padding: 1rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 1rem 0 .5rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; break-after: avoid; }
 .wide { overflow-x: auto; border: 1px solid #ddd; border-radius: 4px; max-height: 40rem; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
 .wide table { min-width: 100%; }
 th, td { padding: .3rem .5rem; text-align: left; white-space: nowrap; border-bottom: 1px solid #eee; }
 th { white-space: normal; vertical-align: bottom; }
@@ -83,7 +83,7 @@ th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid #0072b2; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
-pre { background: #f5f5f5; padding: .75rem 1rem; border-radius: 4px; overflow-x: auto; font-size: .85rem; }
+pre { background: #f5f5f5; padding: .75rem 1rem; border-radius: 4px; white-space: pre-wrap; font-size: .85rem; }
 figure { margin: 1.5rem 0; break-inside: avoid; }
 img { max-width: 100%; height: auto; display: block; }
 figcaption, .note { color: #555; font-size: .9rem; max-width: 60rem; }

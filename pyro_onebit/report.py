@@ -113,7 +113,7 @@ def _lead(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """How many runs there are, and how far from their limits the best and the worst end."""
     failed = len(tables.get("failures.csv", []))
     rows = tables.get("results.csv") or tables.get("comparison.csv") or []
-    sentences = [f"{len(rows)} runs, {failed} failed. Losses are exact, by quadrature, in nats per datum."]
+    sentences = [f"{len(rows)} runs finished, {failed} failed. Losses are exact, by quadrature, in nats per datum."]
     what, column = ("its family's limit", "above") if tables.get("results.csv") else ("the entropy", "gap_nats")
     if rows:
         ends = [

@@ -44,7 +44,7 @@ def test_what_is_in_it(study: Path) -> None:
     assert len(page.all("figcaption")) == 4
     assert "ndims = [3, 5]" in text
     assert "pyro-ppl" in text
-    assert "2 runs, 0 failed" in text
+    assert "2 runs finished, 0 failed" in text
     rows = read_table(study / "results.csv")
     worst = max(rows, key=lambda row: row["loss"] - row["optimum"])
     assert f"the worst {worst['loss'] - worst['optimum']:.5f} (gaussian, n = {worst['ndims']}, seed 0)" in text
