@@ -39,9 +39,11 @@ __all__ = [
 
 #: Raised when what a run directory holds, or means, changes.
 FORMAT = 2
+#: Columns of ``results.csv`` that say which run it is, as its configuration does.
+_IDENTITY = ("ndims", "prob", "layers", "guide", "objective", "seed")
 #: The columns of ``results.csv``.
 COLUMNS = (
-    *("ndims", "prob", "layers", "guide", "objective", "seed"),
+    *_IDENTITY,
     *("loss", "recon", "recon_per_dim", "kl1", "kl2", "entropy", "log_evidence"),
     *("kl_posterior", "mutual_information", "kl_aggregate", "optimum", "steps", "seconds"),
 )
@@ -244,7 +246,7 @@ def read_metrics(path: Path, config: Config | None = None) -> dict[str, Any]:
     for column in COLUMNS:
         value = metrics.get(column)
         is_right = isinstance(value, str) if column in ("guide", "objective") else _is_number(value)
-        if not is_right or (hasattr(config, column) and column != "steps" and value != getattr(config, column)):
+        if not is_right or (config is not None and column in _IDENTITY and value != getattr(config, column)):
             raise InputError(f"{path} is damaged, or not of this run: its {column} is {value!r}"[:300])
     return metrics
 
