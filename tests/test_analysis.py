@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import SEED
 
 from pyro_onebit import Config, build, fit, save_run
 
@@ -76,7 +77,7 @@ def test_script(script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monk
 def test_a_trained_run_is_looked_at(
     script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = Config(ndims=4, layers=2, prob=0.3, steps=20)
+    config = Config(ndims=4, layers=2, prob=0.3, steps=20, seed=SEED)
     save_run(fit(*build(config), config), tmp_path / "run")
     module = load(script, monkeypatch)
     small = SMALL[f"{script}.py"]

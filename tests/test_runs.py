@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import SEED
 
 from pyro_onebit import Config, InputError, Run, build, exact, fit, load_run, save_run
 from pyro_onebit.files import write_whole
@@ -13,7 +14,7 @@ from pyro_onebit.runs import COLUMNS, read_table, write_table
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    config = Config(ndims=4, layers=2, steps=5, prob=0.3)
+    config = Config(ndims=4, layers=2, steps=5, prob=0.3, seed=SEED)
     return fit(*build(config), config)
 
 
