@@ -116,9 +116,13 @@ class TestTrainedRuns:
         elbo = -sum(truth.terms.values())
         law = joint.law
         assert torch.allclose(joint.kl_forward, truth.log_evidence - elbo, atol=1e-9, rtol=0)
-        assert torch.allclose(law.limit(1.0), elbo, atol=1e-7, rtol=0)
+        # An atom has the mean of r in a bin of log r, of width 0.001 near r = 1 and 0.1% of log r far out; the mean of
+        # log r is lower than its logarithm, by width²/24: 4.2e-8 (1 + E (log r)²).
+        second = (law.q * torch.where(law.q > 0, law.log_ratio, 0.0) ** 2).sum(-1)
+        assert ((law.limit(1.0) - elbo).abs() < 1e-7 * (1.0 + second)).all()
         assert torch.allclose(law.limit(0.0), law.log_evidence, atol=1e-8, rtol=0)
-        under_p = (law.q * law.log_ratio.exp() * law.log_ratio.clamp(-700)).sum(-1)
+        p = (law.q.log() + law.log_ratio).exp()  # not q times r: a trained guide's r may overflow where q is tiny
+        under_p = (p * law.log_ratio.clamp_min(-700)).sum(-1)
         assert torch.allclose(under_p, joint.kl_reverse, atol=1e-6, rtol=0)
         assert (joint.z1.log_prior.exp() @ joint.z1.weights).item() == pytest.approx(1.0, abs=1e-6)
         assert (joint.kl_reverse > 0).all()
