@@ -5,12 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import FixedGuide, HardDecoder
-from scipy.stats import kstest
+from conftest import CHANCE, FixedGuide, HardDecoder, deviation, linear_model
+from scipy.stats import binom, binomtest, kstest
 
 from pyro_onebit import Config, InputError, OneBitData, Run, build, exact
 from pyro_onebit.diagnostics import calibration_curve, simulate_calibration, surgery, tail_index
 from pyro_onebit.grids import double
+from pyro_onebit.optimum import gaussian_optimum
 
 
 class PriorGuide(torch.nn.Module):
@@ -39,19 +40,29 @@ def test_the_exact_posterior_is_calibrated() -> None:
 def test_levels_follow_the_exact_curve(trained: Callable[..., Run], solved: Callable, layers: int) -> None:
     """P(level <= F_q(z)) = F_p(z) on each codeword."""
     run, (truth, _) = trained(layers, 5), solved(layers, 5)
-    seen = simulate_calibration(run.model, run.guide, run.data, 6000, draws=1000)
+    draws = 1000
+    seen = simulate_calibration(run.model, run.guide, run.data, 6000, draws=draws)
     of_q, of_p = calibration_curve(truth)
     for codeword in (0, 1):
         levels = seen.levels[seen.codeword == codeword].numpy()
-        curve = lambda u, c=codeword: np.interp(u, of_q[c], of_p[c])  # noqa: E731
-        assert kstest(levels, curve).pvalue > 1e-3
-    no_codeword = float((seen.codeword < 0).double().mean())
-    assert no_codeword == pytest.approx(1 - float(truth.log_evidence.exp().sum()), abs=0.02)
+        # A level is estimated by a rank, which is binomial given F_q(z), and spread evenly within it: so the very law
+        # of the levels is known.
+        edges = np.linspace(0, 1, 4001)
+        curve = np.interp(edges, of_q[codeword], of_p[codeword])
+        curve[[0, -1]] = 0.0, 1.0  # with what lies beyond the nodes
+        ranks = np.diff(curve) @ binom.pmf(np.arange(draws + 1), draws, 0.5 * (edges[1:] + edges[:-1])[:, None])
+        below = np.append(0.0, ranks.cumsum())
+        law = lambda u, below=below: np.interp(u, np.linspace(0, 1, draws + 2), below)  # noqa: E731
+        assert kstest(levels, law).pvalue > CHANCE
+    no_codeword = int((seen.codeword < 0).sum())
+    assert binomtest(no_codeword, 6000, 1 - float(truth.log_evidence.exp().sum())).pvalue > CHANCE
 
 
-def test_a_narrow_gaussian_is_found_out(trained: Callable[..., Run]) -> None:
-    run = trained(1, 5)
-    seen = simulate_calibration(run.model, run.guide, run.data, 2000)
+def test_a_narrow_gaussian_is_found_out() -> None:
+    """The best Gaussian guide at n = 5, with its decoder."""
+    best = gaussian_optimum(5)
+    model, guide = linear_model(5, 2 * best.loc[1] / best.scale[1] ** 2), FixedGuide(best.loc[1], best.scale[1])
+    seen = simulate_calibration(model, guide, OneBitData(5), 2000)
     assert seen.ks_pvalue < 1e-6
     assert float(((seen.levels < 0.05) | (seen.levels > 0.95)).double().mean()) > 0.15
 
@@ -93,8 +104,38 @@ def test_surgery_of_two_layers(trained: Callable[..., Run], solved: Callable, nd
             "kl1_redrawn": q_z1.log_prob(again) - p_z1.log_prob(again),
         }
     for name, values in samples.items():
-        mean, error = float(values.mean()), float(values.std()) / values.numel() ** 0.5
-        assert abs(mean - parts[name]) < 4.5 * error + 1e-4, name
+        if name == "kl_lower":
+            continue
+        mean, error = float(values.mean()), deviation(values.flatten(), values.numel())
+        assert abs(mean - parts[name]) < error + 1e-4, name
+    # The lower latent's divergence has values so rare and large that the draws may lack them. So its law is tabulated,
+    # which has them, and the draws are held against that law, cut off.
+    atoms, mass = _law_of_kl_lower(model, guide, x, truth)
+    assert float(mass @ atoms) == pytest.approx(parts["kl_lower"], abs=1e-6)
+    sampled, cut = samples["kl_lower"].flatten().clamp(-3, 3), atoms.clamp(-3, 3)
+    error = deviation(cut, len(sampled), mass)
+    assert abs(float(sampled.mean() - mass @ cut)) < error < 2e-3
+
+
+@torch.no_grad()
+def _law_of_kl_lower(
+    model: torch.nn.Module, guide: torch.nn.Module, x: torch.Tensor, truth: exact.Truth
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """log q(z1|z2,x) - log p(z1|z2) under q, of both codewords, in narrow bins: their means and masses."""
+    (z1, w1), (z2, w2) = ((grid.nodes, grid.weights) for grid in truth.grids)
+    log_q1 = guide.q_z1(x).log_prob(z1[:, None, None]).T
+    bins, totals = 40_000, torch.zeros(2, 40_000, dtype=z1.dtype)
+    for rows in torch.arange(len(z2)).split(256):
+        log_q2 = guide.q_z2(z1[:, None]).log_prob(z2[rows, None, None])
+        log_p1 = model.p_z1(z2[rows, None]).log_prob(z1[:, None, None]).T
+        for codeword in (0, 1):
+            mass = w2[rows, None] * w1 * (log_q1[codeword] + log_q2).exp()
+            value = log_q1[codeword] + log_q2 - truth.log_q[codeword, rows, None] - log_p1
+            at = ((torch.asinh(value) * 1e3).long() + bins // 2).clamp(0, bins - 1).flatten()
+            totals[0] += torch.bincount(at, mass.flatten(), bins)
+            totals[1] += torch.bincount(at, torch.where(mass > 0, mass * value, 0.0).flatten(), bins)
+    mass, total = totals[:, totals[0] > 0]
+    return total / mass, mass / 2
 
 
 def _interpolate(z: torch.Tensor, values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
