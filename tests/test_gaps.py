@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import LinearDecoder
+from conftest import SEED, LinearDecoder
 from scipy.optimize import minimize
 from scipy.stats import norm
 from torch import nn
@@ -59,14 +59,15 @@ def test_the_approximation_gap_of_a_gaussian() -> None:
 
         assert float(split.approximation[codeword]) == pytest.approx(best_gaussian(log_posterior), abs=1e-6)
     assert torch.equal(split.total, joint.kl_forward)
-    assert torch.equal(split.amortisation + split.approximation, split.total)
+    # To rounding: the difference and the sum are rounded, each to half a unit in the last place.
+    torch.testing.assert_close(split.amortisation + split.approximation, split.total, rtol=2.0**-51, atol=0)
     assert float(split.amortisation.min()) > 0.01
 
 
 @pytest.mark.parametrize("name", ["gaussian", "mixture", "flow", "truncated", "two_layer", "oracle", "prior"])
 def test_both_parts_are_gaps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyro_onebit.gaps._ITERATIONS", 10)
-    config = Config(ndims=3, guide=name, layers=layers_of(name), prob=0.3, steps=60)
+    config = Config(ndims=3, guide=name, layers=layers_of(name), prob=0.3, steps=60, seed=SEED)
     run = fit(*build(config), config)
     _, joint, split = split_of(run.model, run.guide, run.data)
     assert float(split.approximation.min()) >= -1e-8

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyro
 import pytest
 import torch
+from conftest import SEED
 from pyro.infer import Trace_ELBO
 from torch import nn
 
@@ -111,7 +112,7 @@ def test_gradient_against_finite_differences_of_the_exact_loss(name: str) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trained_saved_and_loaded(name: str, tmp_path: Path) -> None:
-    config = Config(ndims=3, guide=name, layers=layers_of(name), prob=0.3, steps=5)
+    config = Config(ndims=3, guide=name, layers=layers_of(name), prob=0.3, steps=5, seed=SEED)
     run = fit(*build(config), config)
     save_run(run, tmp_path)
     loaded = load_run(tmp_path)
@@ -133,6 +134,7 @@ def test_at_the_oracle_sticking_the_landing_is_silent(trained: Callable[..., Run
     model, oracle = copy.deepcopy(run.model).double(), GUIDES["oracle"](5)
     oracle.attend(model)
     x = run.data.codewords.double()
+    torch.manual_seed(0)
     q = oracle.q_z1(x)
     z = q.rsample((200,)).requires_grad_()
     log_w = exact_log_joint(model, x, z) - q.log_prob(z)
@@ -146,7 +148,7 @@ def exact_log_joint(model: nn.Module, x: torch.Tensor, z: torch.Tensor) -> torch
 
 
 def test_the_prior_leaves_nothing_to_the_latent() -> None:
-    config = Config(ndims=3, guide="prior")
+    config = Config(ndims=3, guide="prior", seed=SEED)
     assert fit(*build(config), config).metrics["loss"] == pytest.approx(3 * math.log(2), abs=1e-3)
 
 
@@ -222,7 +224,7 @@ class Reading(Misnamed):
 @pytest.mark.parametrize("guide", [Unreparameterised, Reading])
 def test_a_guide_that_cannot_be_compiled_is_trained_as_it_is(guide: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(GUIDES, "mine", guide)
-    config = Config(guide="mine", ndims=2, steps=50)
+    config = Config(guide="mine", ndims=2, steps=50, seed=SEED)
     model, program, data = build(config)
     before = exact.evaluate(model, program, data)["loss"]
     run = fit(model, program, data, config)

@@ -7,13 +7,14 @@ from pathlib import Path
 import pyro
 import pytest
 import torch
+from conftest import SEED
 
 from pyro_onebit import Config, InputError, OneBitData, Run, TrainingError, build, fit, load_run, save_run
 from pyro_onebit.bounds import pyro_bound
 from pyro_onebit.config import PRESETS
 from pyro_onebit.inference_data import to_inference_data
 
-SHORT = {"ndims": 3, "steps": 30}
+SHORT = {"ndims": 3, "steps": 30, "seed": SEED}
 
 
 def parameters(run: Run) -> torch.Tensor:
@@ -48,7 +49,7 @@ def test_at_one_dimension_the_latent_ends_unused(layers: int) -> None:
 
 def test_a_run_worse_than_none_without_a_latent_begins_again() -> None:
     """Three steps from the start with the bit in the latent leave a loss above two entropies."""
-    config = Config(ndims=2, layers=2, steps=3)
+    config = Config(ndims=2, layers=2, steps=3, seed=SEED)
     run = fit(*build(config), config)
     assert run.history["attempt"] == [0, 0, 0, 1, 1, 1]
     assert run.history["loss"][0] > 2 * run.data.entropy
@@ -56,7 +57,7 @@ def test_a_run_worse_than_none_without_a_latent_begins_again() -> None:
 
 
 def test_a_second_attempt_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config(ndims=2, layers=2, steps=3)
+    config = Config(ndims=2, layers=2, steps=3, seed=SEED)
     monkeypatch.setattr("pyro_onebit.training._is_worse_than_no_latent", lambda run: False)
     first = fit(*build(config), config)
     monkeypatch.undo()
@@ -81,18 +82,18 @@ def test_training_lowers_the_exact_loss(preset: str) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_same_seed_same_run_whatever_came_before(layers: int) -> None:
-    first = trained(layers=layers, seed=3)
-    trained(layers=layers, seed=4)
+    first = trained(layers=layers, seed=SEED + 3)
+    trained(layers=layers, seed=SEED + 4)
     torch.rand(7)
-    again = trained(layers=layers, seed=3)
+    again = trained(layers=layers, seed=SEED + 3)
     assert torch.equal(parameters(first), parameters(again))
     assert first.history == again.history
-    assert not torch.equal(parameters(first), parameters(trained(layers=layers, seed=5)))
+    assert not torch.equal(parameters(first), parameters(trained(layers=layers, seed=SEED + 5)))
 
 
 def test_same_seed_same_run_in_another_process() -> None:
     program = (
-        "import torch; from pyro_onebit import *; c = Config(ndims=3, steps=30, layers=2);"
+        f"import torch; from pyro_onebit import *; torch.set_num_threads(2); c = Config(**{SHORT}, layers=2);"
         "r = fit(*build(c), c); print(repr(r.metrics['loss']))"
     )
     trained(layers=1)
@@ -120,14 +121,18 @@ def global_state() -> tuple:
 
 
 def test_nothing_global_changes() -> None:
+    threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    before = global_state()
-    trained(layers=2)
-    assert global_state() == before
+    try:
+        before = global_state()
+        trained(layers=2)
+        assert global_state() == before
+    finally:
+        torch.set_num_threads(threads)  # on which other tests' last digits hang
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_parameters() -> None:
-    config = Config(ndims=3, steps=50, lr=1e30)
+    config = Config(ndims=3, steps=50, lr=1e30, seed=SEED)
     with pytest.raises(TrainingError, match="not finite; the last parameters before it are kept") as caught:
         fit(*build(config), config)
     assert torch.isfinite(parameters(caught.value.run)).all()
@@ -190,7 +195,7 @@ def test_an_outcome_that_cannot_be_judged_keeps_the_run(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("layers", "objective"), [(1, "elbo"), (2, "stl"), (1, "rws")])
 def test_in_double_precision(layers: int, objective: str, tmp_path: Path) -> None:
-    config = Config(ndims=3, layers=layers, objective=objective, steps=10, dtype="float64")
+    config = Config(ndims=3, layers=layers, objective=objective, steps=10, dtype="float64", seed=SEED)
     run = fit(*build(config), config)
     assert all(p.dtype == torch.float64 for p in (*run.model.parameters(), *run.guide.parameters()))
     assert torch.get_default_dtype() == torch.float32
