@@ -157,7 +157,7 @@ def rate_error(codec: Codec, count: int, ones: float, sign: int) -> float:
 @pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.5)])
 def test_a_dithered_stream_has_the_expected_rate(trained, layers: int, ndims: int, prob: float) -> None:
     codec = Codec(*programs(trained(layers, ndims, prob)), seed=1)
-    samples = samples_of(20_000, prob=prob)
+    samples = samples_of(60_000, prob=prob)
     rate, ones = codec.rate, float(samples.mean())
     below, above = (rate_error(codec, len(samples), ones, sign) for sign in (-1, 1))
     assert -below < net_rate(codec, samples) - rate.of(ones) < above
