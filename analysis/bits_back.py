@@ -20,20 +20,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import parser_of, write
+import pandas as pd
+from common import parser_of_looks, write
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from pyro_onebit import Config, Run, build, fit, load_run
+from pyro_onebit import GUIDES, Config, Run, build, fit, load_run
 from pyro_onebit.coding import Codec
-from pyro_onebit.config import layers_of
-from pyro_onebit.runs import write_table
+from pyro_onebit.files import write_table
+from pyro_onebit.plots import DARK, GREY, LIGHT, PALETTE
 
 BINS = [2**b for b in range(4, 15, 2)]
 #: Looks at a training, about evenly spaced in the logarithm of its steps.
 LOOKS = 16
-COLOURS = {"gaussian": "#0072B2", "two_layer": "#D55E00", "truncated": "#009E73"}
-OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def train(config: Config) -> tuple[Run, list[dict[str, Any]]]:
@@ -133,8 +132,7 @@ def draw(
     figure = Figure(figsize=(11.5, 8.2), layout="constrained")
     (over_time, over_bins), (length, dither) = figure.subplots(2, 2)
     guides = list(dict.fromkeys(row["guide"] for row in rows))
-    spare = iter(OTHER_COLOURS * len(guides))
-    colours = {guide: COLOURS.get(guide) or next(spare) for guide in guides}
+    colours = {guide: PALETTE[i % len(PALETTE)] for i, guide in enumerate(guides)}
     sizes = sorted({row["ndims"] for row in rows})
     styles = dict(zip(sizes, ("-", "--", ":", "-.") * len(sizes), strict=False))
     entropy = rows[0]["entropy"]
@@ -149,15 +147,15 @@ def draw(
         look = {"color": colours[row["guide"]], "ls": styles[row["ndims"]], "marker": "o", "ms": 3}
         length.plot(counts, np.array(totals) / counts, **look)
     initial = np.geomspace(1, max(counts[-1] for _, counts, _ in streams), 50)
-    length.plot(initial, rows[0]["initial_bits"] / initial + entropy, color="0.6", lw=1, label="initial bits + entropy")
+    length.plot(initial, rows[0]["initial_bits"] / initial + entropy, color=GREY, lw=1, label="initial bits + entropy")
     length.axhline(entropy, color="0.3", lw=1, ls=":", label="entropy")
     at = np.arange(len(rows))
-    dither.plot(at, [row["loss"] for row in rows], "_", color="0.1", ms=26, label="loss ÷ ln 2")
+    dither.plot(at, [row["loss"] for row in rows], "_", color=DARK, ms=26, label="loss ÷ ln 2")
     errors = [row["standard_error"] for row in rows]
     dither.errorbar(
-        at - 0.1, [row["net"] for row in rows], errors, fmt="o", color="#0072B2", capsize=3, label="dithered"
+        at - 0.1, [row["net"] for row in rows], errors, fmt="o", color=PALETTE[0], capsize=3, label="dithered"
     )
-    dither.plot(at + 0.1, [row["naive"] for row in rows], "s", color="#D55E00", mfc="none", label="naive")
+    dither.plot(at + 0.1, [row["naive"] for row in rows], "s", color=PALETTE[1], mfc="none", label="naive")
     dither.set_xticks(at, [f"{row['guide']}\n$n = {row['ndims']}$" for row in rows], fontsize=8)
     dither.axhline(entropy, color="0.3", lw=1, ls=":")
     over_time.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="expected rate − entropy (bits)")
@@ -170,7 +168,7 @@ def draw(
     length.set(xscale="log", yscale="log", xlabel="samples", ylabel="bits a sample, initial ones included")
     dither.set(ylabel="net bits a sample")
     for axes in (over_time, over_bins, length, dither):
-        axes.grid(color="0.93")
+        axes.grid(color=LIGHT)
         axes.set_axisbelow(True)
     length.legend(frameon=False)
     dither.legend(frameon=False)
@@ -189,7 +187,7 @@ def main(args: argparse.Namespace) -> None:
     for ndims in args.ndims if not args.run else []:
         for guide in args.guides:
             config = Config(
-                ndims=ndims, layers=layers_of(guide), guide=guide, seed=args.seed, prob=args.prob, steps=args.steps
+                ndims=ndims, layers=GUIDES[guide].layers, guide=guide, seed=args.seed, prob=args.prob, steps=args.steps
             )
             run, seen = train(config)
             runs.append(run)
@@ -201,14 +199,15 @@ def main(args: argparse.Namespace) -> None:
     ]
     rows = [measure(run, args) for run in runs]
     streams = [(row, *lengths(run, args)) for run, row in zip(runs, rows, strict=True)]
-    write_table(args.out / "bins.csv", ("ndims", "guide", "prob", "bins", "rate"), bins)
-    write_table(args.out / "training.csv", ("ndims", "guide", "prob", "step", "seconds", "rate"), training)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_table(args.out / "bins.csv", pd.DataFrame(bins))
+    write_table(args.out / "training.csv", pd.DataFrame(training))
     write(args, "bits_back", rows, draw(rows, training, bins, streams), answer(rows))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = parser_of(__doc__, "bits_back", ndims=(5, 1000))
+    parser = parser_of_looks(__doc__, "bits_back", ndims=(5, 1000))
     parser.add_argument("--guides", nargs="+", default=["gaussian", "two_layer", "truncated"])
     parser.add_argument("--samples", type=int, default=100_000, help="length of the stream")
     return parser.parse_args(arguments)

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import obtain, parser_of, write
+from common import obtain, parser_of_looks, write
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
 from pyro_onebit import Run, exact
 from pyro_onebit.diagnostics import Calibration, calibration_curve, simulate_calibration
-from pyro_onebit.plots import CODEWORD_COLOURS, LAYER_NAMES
+from pyro_onebit.plots import CODEWORD_COLOURS, GREY, LAYER_NAMES, PALETTE
 
 BINS = 20
 
@@ -54,14 +54,14 @@ def draw(cases: Sequence[tuple[Run, exact.Truth, Calibration]]) -> Figure:
         low, high = binom.interval(0.99, count, 1.0 / BINS)
         above.axhspan(low * BINS / count, high * BINS / count, color="0.9", label="99% of bins, if calibrated")
         above.hist(
-            seen.levels, np.linspace(0, 1, BINS + 1), density=True, color="#0072B2", alpha=0.75, label="simulated"
+            seen.levels, np.linspace(0, 1, BINS + 1), density=True, color=PALETTE[0], alpha=0.75, label="simulated"
         )
         above.set_title(f"{LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$")
         of_q, of_p = calibration_curve(truth)
         for codeword, colour in enumerate(CODEWORD_COLOURS):
             label = rf"exact, $x{{=}}\mathbf{{{codeword}}}$"
             below.plot(of_q[codeword], of_p[codeword] - of_q[codeword], color=colour, label=label)
-        below.axhline(0.0, color="0.6", lw=0.8)
+        below.axhline(0.0, color=GREY, lw=0.8)
         below.set_xlabel(r"level $F_q(z\,|\,x)$")
     panels[0, 0].set_ylabel("density of levels")
     panels[1, 0].set_ylabel("$F_p - F_q$")
@@ -100,7 +100,7 @@ def main(args: argparse.Namespace) -> None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser: argparse.ArgumentParser = parser_of(__doc__, "calibration", ndims=(5, 1000))
+    parser = parser_of_looks(__doc__, "calibration", ndims=(5, 1000))
     parser.add_argument("--simulations", type=int, default=5000)
     return parser.parse_args(arguments)
 

@@ -12,35 +12,28 @@ gradient is estimated again and again: its variance and signal-to-noise ratio.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
-from common import write
+import pandas as pd
+from common import parser_of, tell_failures, write
 from matplotlib.figure import Figure
 
-from pyro_onebit import Config, OneBitData, Run, build, exact, fit, load_run
-from pyro_onebit.gradients import gradient_noise
-from pyro_onebit.objectives import OBJECTIVES
-from pyro_onebit.runs import run_path, write_table
-from pyro_onebit.study import run_study
-from pyro_onebit.studyfile import StudyGrid
+from pyro_onebit import OBJECTIVES, Config, OneBitData, Run, build, exact, fit, load_run
+from pyro_onebit.diagnostics import gradient_noise
+from pyro_onebit.files import write_table
+from pyro_onebit.plots import LIGHT, PALETTE
+from pyro_onebit.studies import StudyGrid, run_path, run_study
 
-COLOURS = dict(zip(OBJECTIVES, ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#D55E00", "#009E73"), strict=True))
+COLOURS = dict(zip(OBJECTIVES, (PALETTE[6], PALETTE[4], PALETTE[0], PALETTE[3], PALETTE[1], PALETTE[2]), strict=False))
 
 
 def main(args: argparse.Namespace) -> None:
     trained = reached(args)
     noise = noises(args)
-    write_table(args.out / "gradient_noise.csv", list(noise[0]), noise)
+    write_table(args.out / "gradient_noise.csv", pd.DataFrame(noise))
     write(args, "compare_objectives", trained, draw(trained, noise), answer(trained, noise))
-
-
-def is_defined(objective: str, particles: int) -> bool:
-    return objective != "rws" or particles > 1
 
 
 def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -48,23 +41,26 @@ def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for objective in args.objectives:
         for k in args.particles:
-            if not is_defined(objective, k):
+            if k < OBJECTIVES[objective].fewest:
                 continue
             common: dict[str, Any] = {"preset": "reference", "steps": args.steps, "particles": k}
             names: dict[str, Any] = {"guides": (args.guide,), "objectives": (objective,)}
             configs = StudyGrid(tuple(args.ndims), seeds=tuple(args.seeds), **names, **common).configs()
-            own = run_study(configs, args.out, args.jobs).rows
-            bounds = [exact_bound(load_run(run_path(args.out, config)), k) for config in configs]
+            study = run_study(configs, args.out, args.jobs)
+            tell_failures(study.failures)
+            own = study.table
+            paths = [run_path(args.out, config) for config in configs]
+            bounds = [exact_bound(load_run(path), k) for path in paths if path.name not in study.failures]
             rows.append(
                 {
                     "objective": objective,
                     "K": k,
                     "seeds": len(own),
-                    "worst_loss": max(row["loss"] for row in own),
-                    "loss": median(row["loss"] for row in own),
-                    "minus_log_evidence": median(-row["log_evidence"] for row in own),
-                    "minus_bound": median(-bound for bound in bounds),
-                    "seconds": median(row["seconds"] for row in own),
+                    "worst_loss": own["loss"].max(),
+                    "loss": own["loss"].median(),
+                    "minus_log_evidence": -own["log_evidence"].median(),
+                    "minus_bound": -float(np.median(bounds)),
+                    "seconds": own["seconds"].median(),
                 }
             )
     return rows
@@ -84,7 +80,7 @@ def noises(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for objective in args.objectives:
         for k in args.noise_particles:
-            if is_defined(objective, k):
+            if k >= OBJECTIVES[objective].fewest:
                 parts = gradient_noise(run.model, run.guide, run.data, objective, k, repeats=args.repeats)
                 for part, moments in parts.items():
                     figures = {"variance": moments.total_variance, "snr": moments.signal_to_noise}
@@ -111,7 +107,7 @@ def draw(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> 
         axes.set(xscale="log", yscale="log", xlabel="samples $K$", title=f"gradient of the {part}")
         axes.set_ylabel("signal-to-noise ratio of an estimate")
     for axes in panels:
-        axes.grid(color="0.93")
+        axes.grid(color=LIGHT)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return figure
 
@@ -136,20 +132,18 @@ def answer(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -
     return "\n".join(sentences)
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = parser_of(__doc__, "compare_objectives", guide="gaussian", ndims=[5], seeds=list(range(5)))
+    parser.set_defaults(steps=2000)
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
-    parser.add_argument("--guide", default="gaussian")
-    parser.add_argument("--ndims", type=int, nargs=1, default=[5])
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--particles", type=int, nargs="+", default=[1, 8, 32], help="K of the training")
-    parser.add_argument("--noise-particles", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512])
+    parser.add_argument(
+        "--noise-particles", type=int, nargs="+", default=[2**k for k in range(10)], help="K of the gradients"
+    )
     parser.add_argument("--repeats", type=int, default=500, help="estimates of each gradient")
     parser.add_argument("--half-trained", type=int, default=300, help="steps before gradients are looked at")
-    parser.add_argument("--steps", type=int, default=2000, help="steps of the training")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=Path("results/compare_objectives"))
-    return parser.parse_args(argv)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from pyro.distributions import Independent, Laplace
 from pyro.nn import DenseNN
 from torch import Tensor
@@ -20,8 +21,7 @@ from torch.nn.functional import softplus
 
 from pyro_onebit import OneLayerGuide, register_guide
 from pyro_onebit.cli import main as onebit
-from pyro_onebit.networks import Architecture
-from pyro_onebit.runs import read_table
+from pyro_onebit.nn import Architecture
 
 
 @register_guide("laplace")
@@ -45,22 +45,17 @@ def main(args: argparse.Namespace) -> None:
     arguments = ["compare", "--guides", "gaussian", "laplace", *numbers, *steps, "--out", args.out, "--quiet"]
     if code := onebit([str(argument) for argument in arguments]):
         raise SystemExit(code)
-    print("\n" + answer(read_table(args.out / "comparison.csv")))
+    print("\n" + answer(pd.read_csv(args.out / "comparison.csv")))
 
 
-def answer(rows: Sequence[dict]) -> str:
-    sentences = []
-    for ndims in sorted({row["ndims"] for row in rows}):
-        losses = {
-            guide: max(row["loss"] for row in rows if (row["guide"], row["ndims"]) == (guide, ndims))
-            for guide in ("gaussian", "laplace")
-        }
-        verdict = "better" if losses["laplace"] < losses["gaussian"] else "worse"
-        sentences.append(
-            f"n = {ndims}: the Laplace guide does {verdict} than the Gaussian ({losses['laplace']:.4f} against "
-            f"{losses['gaussian']:.4f} nats, each seed's worst)."
-        )
-    return "\n".join(sentences)
+def answer(table: pd.DataFrame) -> str:
+    """Which guide does better, by each one's worst seed."""
+    worst = table.pivot_table(index="ndims", columns="guide", values="loss", aggfunc="max")
+    return "\n".join(
+        f"n = {ndims}: the Laplace guide does {'better' if row['laplace'] < row['gaussian'] else 'worse'} than the "
+        f"Gaussian ({row['laplace']:.4f} against {row['gaussian']:.4f} nats, each one's worst seed)."
+        for ndims, row in worst.iterrows()
+    )
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -14,11 +14,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from common import obtain, parser_of, write
+from common import obtain, parser_of_looks, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Run, exact
-from pyro_onebit.plots import CODEWORD_COLOURS, LAYER_NAMES, legend
+from pyro_onebit.plots import CODEWORD_COLOURS, DARK, GREY, IDEAL_COLOUR, LAYER_NAMES, legend
 
 
 def rows_of(run: Run, truth: exact.Truth) -> list[dict[str, Any]]:
@@ -40,14 +40,12 @@ def draw(solved: Sequence[tuple[Run, exact.Truth]]) -> Figure:
             gap = truth.grid.cumulative(truth.log_q[codeword].exp() - truth.log_truncated[codeword].exp())
             below.plot(z, gap, color=colour)
         for codeword in range(2):
+            above.plot(z, truth.log_posterior[codeword].exp(), color=DARK, ls="--", lw=1.0, label=r"exact $p(z\,|\,x)$")
             above.plot(
-                z, truth.log_posterior[codeword].exp(), color="0.1", ls="--", lw=1.0, label=r"exact $p(z\,|\,x)$"
-            )
-            above.plot(
-                z, truth.log_truncated[codeword].exp(), color="#D55E00", ls=":", lw=1.6, label="truncated Gaussian"
+                z, truth.log_truncated[codeword].exp(), color=IDEAL_COLOUR, ls=":", lw=1.6, label="truncated Gaussian"
             )
         above.set(title=f"{LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$", xlim=(-3.5, 3.5), ylim=(0.0, None))
-        below.axhline(0.0, color="0.6", lw=0.8)
+        below.axhline(0.0, color=GREY, lw=0.8)
         below.set(xlabel=f"$z_{run.config.layers}$", ylim=(-0.5, 0.5))
     panels[0, 0].set_ylabel("density")
     panels[1, 0].set_ylabel(r"$F_q - F_{\mathrm{truncated}}$")
@@ -82,8 +80,7 @@ def main(args: argparse.Namespace) -> None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser: argparse.ArgumentParser = parser_of(__doc__, "exact_posterior", ndims=(5, 100, 1000))
-    return parser.parse_args(arguments)
+    return parser_of_looks(__doc__, "exact_posterior", ndims=(5, 100, 1000)).parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import obtain, parser_of, write
+from common import obtain, parser_of_looks, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Run, exact
 from pyro_onebit.bounds import bound_table
-from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES
-from pyro_onebit.psis import KHAT_MINIMUM, khat, khat_threshold
+from pyro_onebit.diagnostics import KHAT_MINIMUM, khat, khat_threshold
+from pyro_onebit.plots import DARK, LAYER_COLOURS, LAYER_NAMES, LIGHT
 
 #: K of the curves.
 CURVE = [int(k) for k in np.unique(np.geomspace(1, 10**6, 25).round())]
@@ -87,14 +87,14 @@ def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.
         if sampled:
             shapes.plot(*zip(*sampled, strict=True), **look, ls="none", marker="o", ms=3.5)
     limit = [k for k in CURVE if k >= KHAT_MINIMUM]
-    shapes.plot(limit, [khat_threshold(k) for k in limit], color="0.1", lw=1.2, label="largest to be trusted")
+    shapes.plot(limit, [khat_threshold(k) for k in limit], color=DARK, lw=1.2, label="largest to be trusted")
     shapes.legend(frameon=False, loc="upper left")
     gaps.set(yscale="log", ylim=(1e-5, 3.0), ylabel=r"$\log p(x) - \mathrm{IWAE}_K$ (nats)")
     sizes.set(ylim=(0.0, 1.02), ylabel="effective sample size ÷ K")
     shapes.set(ylim=(-0.2, 4.0), ylabel=r"$\hat k$")
     for axes in (gaps, sizes, shapes):
         axes.set(xscale="log", xlabel="particles $K$")
-        axes.grid(color="0.93")
+        axes.grid(color=LIGHT)
     # Where sampling sees no gap, a triangle says how large it may be.
     gaps.set_title("lines: exact; dots: sampled; triangles: 2 s.e. above", fontsize=10)
     shapes.set_title("lines: an ideal sample; markers: sampled", fontsize=10)
@@ -143,7 +143,7 @@ def main(args: argparse.Namespace) -> None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser: argparse.ArgumentParser = parser_of(__doc__, "iwae_bounds", ndims=(5, 1000))
+    parser = parser_of_looks(__doc__, "iwae_bounds", ndims=(5, 1000))
     parser.add_argument("--particles", type=int, nargs="+", default=[1, 10, 100, 1000, 10_000])
     parser.add_argument("--draws", type=int, default=100_000, help="draws for each K, in repeats of K")
     return parser.parse_args(arguments)

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from common import obtain, parser_of, write
+from common import obtain, parser_of_looks, write
 from matplotlib.figure import Figure
 from pyro import poutine
 from pyro.infer import Trace_ELBO
+from pyro.infer.enum import get_importance_trace
+from pyro.poutine import Trace
 
-from pyro_onebit import Run, build, exact, fit
-from pyro_onebit.config import Config
-from pyro_onebit.diagnostics import surgery
-from pyro_onebit.objectives import OBJECTIVES
+from pyro_onebit import Config, Run, build, diagnostics, exact, fit, register_objective
+from pyro_onebit.plots import DARK, LIGHT, PALETTE
+from pyro_onebit.training import AdjustedTraces
 
 PARTS = ("kl_lower", "latents_information", "kl_top")
 LABELS = {
@@ -31,15 +33,19 @@ LABELS = {
     "latents_information": r"$I(z_1; z_2\,|\,x)$",
     "kl_top": r"$\mathrm{KL}(q(z_2|x)\,\|\,p(z_2))$",
 }
-COLOURS = {"kl_lower": "#009E73", "latents_information": "#E69F00", "kl_top": "#0072B2"}
+COLOURS = {"kl_lower": PALETTE[2], "latents_information": PALETTE[4], "kl_top": PALETTE[0]}
 
 
-class RedrawnELBO(Trace_ELBO):
+@register_objective("redrawn")
+class RedrawnELBO(AdjustedTraces, Trace_ELBO):
     """The ELBO's mistake: q(z2|z1) is given a z1 of its own."""
 
-    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
-        _, first = super()._get_trace(model, guide, args, kwargs)
-        _, second = super()._get_trace(model, guide, args, kwargs)
+    def adjust(
+        self, model: Any, guide: Any, traces: tuple[Trace, Trace], args: Any, kwargs: Any
+    ) -> tuple[Trace, Trace]:
+        """The traces with a z2 that was drawn together with another z1."""
+        _, first = traces
+        _, second = get_importance_trace("flat", self.max_plate_nesting, model, guide, args, kwargs)
         first.nodes["z2"] = second.nodes["z2"]
         model_trace = poutine.trace(poutine.replay(model, trace=first)).get_trace(*args, **kwargs)
         model_trace.compute_log_prob()
@@ -48,19 +54,15 @@ class RedrawnELBO(Trace_ELBO):
 
 def retrain(config: Config) -> Run:
     """The same run, with z1 drawn anew for z2."""
-    OBJECTIVES["redrawn"] = RedrawnELBO
-    try:
-        changed = Config(**{**vars(config), "objective": "redrawn"})
-        return fit(*build(changed), changed)
-    finally:
-        del OBJECTIVES["redrawn"]
+    changed = replace(config, objective="redrawn")
+    return fit(*build(changed), changed)
 
 
 def row_of(run: Run, drawn: str) -> dict[str, Any]:
     """The parts of a run's KL terms, exact."""
     figures = exact.evaluate(run.model, run.guide, run.data)
     joint = exact.solve_joint(run.model, run.guide, run.data, figures.truth)
-    parts = surgery(figures.truth, joint)
+    parts = diagnostics.surgery(figures.truth, joint)
     columns = ("kl1", "kl2", *PARTS, "kl1_redrawn", "mutual_information")
     return {"ndims": run.data.ndims, "z1": drawn, "loss": figures["loss"], **{name: parts[name] for name in columns}}
 
@@ -77,23 +79,23 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
             stacked = row[own] if sign > 0 else 0.0
             colour, label = COLOURS["latents_information"], LABELS["latents_information"]
             bars.bar(at, sign * information, width, bottom=stacked, color=colour, label=label)
-            bars.hlines(row[name], at - 0.5 * width, at + 0.5 * width, color="0.1", lw=2, label="their sum")
+            bars.hlines(row[name], at - 0.5 * width, at + 0.5 * width, color=DARK, lw=2, label="their sum")
             top = row[own] + (information if sign > 0 else 0.0)
             bars.annotate(name, (at, top), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9)
-    bars.axhline(0.0, color="0.1", lw=0.8)
+    bars.axhline(0.0, color=DARK, lw=0.8)
     bars.set_xticks(range(len(rows)), [f"$n = {row['ndims']}$\n$z_1$ {row['z1']}" for row in rows], fontsize=9)
     bars.set_ylabel("nats")
     bars.margins(y=0.12)
     for pair in pairs:
         for run, style in zip(pair, ("-", "--"), strict=True):
             drawn = "kept" if style == "-" else "drawn anew"
-            for name, colour in (("kl1", "#D55E00"), ("kl2", "#0072B2")):
+            for name, colour in (("kl1", PALETTE[1]), ("kl2", PALETTE[0])):
                 label = f"{name}, $z_1$ {drawn}"
                 curves.plot(run.history["step"], run.history[name], color=colour, ls=style, lw=1.3, label=label)
-    curves.axhline(0.0, color="0.1", lw=0.8)
+    curves.axhline(0.0, color=DARK, lw=0.8)
     curves.set(xlabel="step", ylabel="nats, as the training sees them")
     for axes in (bars, curves):
-        axes.grid(axis="y", color="0.93")
+        axes.grid(axis="y", color=LIGHT)
         axes.set_axisbelow(True)
         handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
         place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
@@ -124,8 +126,7 @@ def main(args: argparse.Namespace) -> None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser: argparse.ArgumentParser = parser_of(__doc__, "negative_kl1", ndims=(5, 1000), layers=(2,))
-    return parser.parse_args(arguments)
+    return parser_of_looks(__doc__, "negative_kl1", ndims=(5, 1000), layers=(2,)).parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ import torch
 from common import write
 from matplotlib.figure import Figure
 
-from pyro_onebit.runs import read_table
+from pyro_onebit.files import read_table
+from pyro_onebit.plots import LIGHT, PALETTE
+from pyro_onebit.studies import records
 
 SECTIONS = ("kills", "cluster", "disk")
 QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -40,7 +42,7 @@ def study(args: argparse.Namespace, seeds: int, steps: int, out: Path, *more: st
     """A study's command."""
     grid = ["--ndims", "3", "--layers", *map(str, args.layers), "--seeds", *map(str, range(seeds))]
     settings = ["--steps", str(steps), "--jobs", str(args.jobs), "--quiet", "--out", str(out)]
-    return [sys.executable, "-m", "pyro_onebit.cli", "study", *grid, *settings, *more]
+    return [sys.executable, "-m", "pyro_onebit", "study", *grid, *settings, *more]
 
 
 def undisturbed(args: argparse.Namespace, seeds: int, steps: int) -> tuple[list[dict[str, Any]], float]:
@@ -53,9 +55,7 @@ def undisturbed(args: argparse.Namespace, seeds: int, steps: int) -> tuple[list[
 
 def results(out: Path) -> list[dict[str, Any]]:
     """The table without the seconds."""
-    return [
-        {name: value for name, value in row.items() if name != "seconds"} for row in read_table(out / "results.csv")
-    ]
+    return records(read_table(out / "results.csv").drop(columns="seconds"))
 
 
 def row_of(section: str, trial: int, at: float, out: Path) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def disk(args: argparse.Namespace) -> list[dict[str, Any]]:
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
-    for section, colour in zip(SECTIONS, ("#0072B2", "#009E73", "#E69F00"), strict=True):
+    for section, colour in zip(SECTIONS, (PALETTE[0], PALETTE[2], PALETTE[4]), strict=True):
         own = [row for row in rows if row["section"] == section]
         for same, marker in ((True, "o"), (False, "X")):
             points = [(row["at"], row["finished"]) for row in own if row["same"] == same]
@@ -156,7 +156,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, ls="none", label=label)
     axes.set(xlabel="disturbed after (s)", ylabel="runs finished by then", yscale="symlog")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.grid(color="0.93")
+    axes.grid(color=LIGHT)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 

@@ -15,19 +15,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import obtain, parser_of, write
+from common import obtain, parser_of_looks, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Config, OneBitData, Run, build, exact, fit
-from pyro_onebit.optimum import gaussian_optimum
-from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES
+from pyro_onebit.plots import DARK, GREY, LAYER_COLOURS, LAYER_NAMES, LIGHT
 
 FIGURES = ("loss", "mutual_information", "kl_aggregate")
 
 
 def optimal_information(ndims: int, prob: float) -> float:
     """I(x; z1) of the best Gaussian q under its best decoder: the entropy less H(X|Z), its recon a dimension."""
-    return OneBitData(ndims, prob).entropy - gaussian_optimum(ndims, prob).recon / ndims
+    return OneBitData(ndims, prob).entropy - exact.gaussian_optimum(ndims, prob).recon / ndims
 
 
 def row_of(run: Run) -> dict[str, Any]:
@@ -69,7 +68,7 @@ def draw(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[floa
     largest = max(row["ndims"] for row in rows)
     ndims = sorted({int(n) for n in np.geomspace(1, max(largest, 2), 24).round()})
     best = [optimal_information(n, prob) for n in ndims]
-    sizes.plot(ndims, best, color="0.1", ls="--", lw=1.2, label="$I(x; z_1)$ at the optimum, Gaussian $q$")
+    sizes.plot(ndims, best, color=DARK, ls="--", lw=1.2, label="$I(x; z_1)$ at the optimum, Gaussian $q$")
     colour = LAYER_COLOURS[config.layers]
     times.plot(trace["step"], trace["mutual_information"], color=colour, label="$I(x; z)$")
     times.plot(trace["step"], trace["kl_aggregate"], color=colour, ls=":", label="aggregate KL")
@@ -79,9 +78,9 @@ def draw(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[floa
     sizes.set(xlabel="dimensions $n$", ylabel="nats")
     times.set(xlabel="step", ylabel="nats")
     for axes in (sizes, times):
-        axes.axhline(OneBitData(1, prob).entropy, color="0.6", ls=":", label="the data's entropy")
+        axes.axhline(OneBitData(1, prob).entropy, color=GREY, ls=":", label="the data's entropy")
         axes.set(xscale="log", ylim=(-0.02, None))
-        axes.grid(color="0.93")
+        axes.grid(color=LIGHT)
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     return figure
 
@@ -120,7 +119,7 @@ def main(args: argparse.Namespace) -> None:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     ndims = (1, 2, 3, 5, 10, 30, 100, 1000)
-    parser: argparse.ArgumentParser = parser_of(__doc__, "when_is_z_used", ndims=ndims)
+    parser = parser_of_looks(__doc__, "when_is_z_used", ndims=ndims)
     parser.add_argument("--followed", type=int, default=5, metavar="NDIMS", help="dimensions of the training followed")
     return parser.parse_args(arguments)
 

@@ -12,12 +12,11 @@ import torch
 from pyro.infer import RenyiELBO, Trace_ELBO
 from torch import Tensor, nn
 
-from pyro_onebit.data import InputError, OneBitData
-from pyro_onebit.exact import Joint, Truth
-from pyro_onebit.files import finite
-from pyro_onebit.grids import double
-from pyro_onebit.psis import khat, khat_threshold
-from pyro_onebit.sampling import draw_posterior, draw_q, log_weight, seeded
+from pyro_onebit.data import OneBitData
+from pyro_onebit.diagnostics import khat, khat_threshold
+from pyro_onebit.errors import InputError
+from pyro_onebit.exact import Joint, Truth, draw_posterior, draw_q, finite, float64_copy, log_weight
+from pyro_onebit.reproducibility import seeded
 
 __all__ = ["Estimate", "bound_table", "eubo", "importance_bound", "log_weights", "pyro_bound"]
 
@@ -83,7 +82,7 @@ def log_weights(model: nn.Module, guide: nn.Module, data: OneBitData, draws: int
     """
     _check_counts(draws=draws)
     with seeded(seed):
-        return _draw_log_weights(double(model), double(guide), data.codewords.double(), draws)
+        return _draw_log_weights(float64_copy(model), float64_copy(guide), data.codewords.double(), draws)
 
 
 def _draw_log_weights(model: Any, guide: Any, x: Tensor, draws: int) -> Tensor:
@@ -125,7 +124,7 @@ def importance_bound(
     """
     _check_counts(particles=particles, repeats=repeats)
     _check_order(alpha)
-    double_model, double_guide, x = double(model), double(guide), data.codewords.double()
+    double_model, double_guide, x = float64_copy(model), float64_copy(guide), data.codewords.double()
     parts: list[tuple[Tensor, ...]] = []
     shape = torch.empty(0)
     with seeded(seed):
@@ -208,7 +207,7 @@ def eubo(
     _check_counts(draws=draws)
     if draws < 2:
         raise InputError("draws is 1; a spread, and with it a standard error, needs at least 2")
-    double_model, double_guide, x = double(model), double(guide), data.codewords.double()
+    double_model, double_guide, x = float64_copy(model), float64_copy(guide), data.codewords.double()
     with seeded(seed):
         log_w = log_weight(double_model, double_guide, x, draw_posterior(double_model, x, truth, draws))
     equal = torch.full((2,), float(draws), dtype=torch.float64)

@@ -9,20 +9,12 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-__all__ = ["MAX_NDIMS", "InputError", "OneBitData", "check_seed", "ideal_threshold"]
+from pyro_onebit.errors import InputError
+
+__all__ = ["MAX_NDIMS", "OneBitData", "ideal_threshold"]
 
 #: Above this a decoder's logits alone no longer fit the memory a run is meant for.
 MAX_NDIMS = 1_000_000
-
-
-class InputError(ValueError):
-    """What the user gave is wrong; the message says what, and what would be right, in one line."""
-
-
-def check_seed(seed: int) -> None:
-    """Refuse what torch's and numpy's generators do not both take, with an `InputError`."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"seed is {seed!r}; it must be a whole number from 0 to 2^63 - 1")
 
 
 def ideal_threshold(prob: float) -> float:

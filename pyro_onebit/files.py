@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import io
-import math
+import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
-from pyro_onebit.data import InputError
+from pyro_onebit.errors import InputError, WriteError
 
-__all__ = ["WriteError", "check_writable", "finite", "held", "is_held", "load_tensors", "read_whole", "write_whole"]
+__all__ = [
+    "check_writable",
+    "is_locked",
+    "load_tensors",
+    "lock",
+    "read_json",
+    "read_table",
+    "read_whole",
+    "restored",
+    "write_json",
+    "write_table",
+    "write_whole",
+]
 
+T = TypeVar("T")
 
-class WriteError(InputError):
-    """A file cannot be written: no space, no permission; what was there before is kept."""
+#: No table and no JSON file of ours comes near; one above is not read into memory.
+_MAX_TEXT_BYTES = 64 * 2**20
 
 
 def check_writable(directory: Path) -> None:
@@ -39,7 +55,7 @@ def check_writable(directory: Path) -> None:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Iterator[None]:
     """Within, this process alone has a lock file. It is gone afterwards, but for a process that was killed."""
     with FileLock(path):
         try:
@@ -48,7 +64,7 @@ def held(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a process has a lock file now."""
     if not path.exists():
         return False
@@ -123,7 +139,121 @@ def write_whole(path: Path, content: bytes) -> None:
         raise WriteError(f"cannot write {path}: {error.strerror}; what was there before is kept") from None
 
 
-def finite(value: Any) -> float | None:
-    """A number as a file can hold it: None if it is infinite or not defined, for which JSON has no words."""
-    number = float(value)
-    return number if math.isfinite(number) else None
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV; floats keep every digit, and what is not there is empty.
+
+    Raises:
+        WriteError: If the directory cannot be written.
+    """
+    write_whole(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file, numbers to the same digits.
+
+    Raises:
+        InputError: If it cannot be read, or is no table.
+    """
+    content = io.BytesIO(read_whole(path, _MAX_TEXT_BYTES))
+    try:
+        # As text, for Python's own reading of numbers is exact, and pandas' is not in every version.
+        texts = pd.read_csv(content, header=None, dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError:  # a table of no columns
+        return pd.DataFrame()
+    except (ValueError, OverflowError) as error:  # what pandas raises for a file that is no table, or no text
+        raise InputError(f"{path} is damaged ({str(error).strip()[:120]})") from None
+    names, *lines = texts.itertuples(index=False, name=None)
+    columns = zip(*lines, strict=True) if lines else ((),) * len(names)
+    return pd.DataFrame({name: [_parsed(text) for text in column] for name, column in zip(names, columns, strict=True)})
+
+
+def _parsed(text: Any) -> Any:
+    """A number if the text is one; None if it is empty, or the line ended before it."""
+    if not isinstance(text, str) or not text:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one JSON object.
+
+    Raises:
+        WriteError: If the directory cannot be written.
+    """
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        InputError: If it cannot be read, or is none.
+    """
+    text = read_whole(path, _MAX_TEXT_BYTES)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: it is not JSON ({str(error)[:120]})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged: it holds a {type(content).__name__}, not an object")
+    return content
+
+
+def restored(kind: type[T], content: Any, what: str) -> T:
+    """A dataclass from what a file says of its fields; what is missing takes its default.
+
+    Arguments:
+        kind: The dataclass, whose fields may be dataclasses.
+        content: The file's object.
+        what: What errors call it.
+
+    Raises:
+        InputError: If there is a name that is no field, a value of a wrong type, or a field without default is missing.
+    """
+    if not isinstance(content, dict):
+        raise InputError(f"{what} is {repr(content)[:60]}, not an object")
+    types, known = get_type_hints(kind), {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        if name not in known:
+            raise InputError(f"{what} has {str(name)[:40]!r}; it may have {', '.join(known)}")
+        if is_dataclass(types[name]):
+            values[name] = restored(types[name], value, name)
+        elif _fits(types[name], value):
+            values[name] = tuple(value) if isinstance(value, list) else value
+        else:
+            raise InputError(f"{name} is {repr(value)[:60]}; it must be {_in_words(types[name])}")
+    for name, f in known.items():
+        if name not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise InputError(f"{what} lacks {name}")
+    return kind(**values)
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_fits(part, value) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_fits(get_args(kind)[0], part) for part in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _in_words(kind: Any) -> str:
+    if isinstance(kind, UnionType):
+        return " or ".join(map(_in_words, get_args(kind)))
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"a list of {_WORDS[get_args(kind)[0]].removeprefix('a ')}s"
+    return _WORDS.get(kind, "null")
+
+
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a name", bool: "true or false"}

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
@@ -11,8 +11,8 @@ from torch import nn
 from torch.distributions import Independent, Normal
 from torch.nn.functional import logsigmoid
 
-from pyro_onebit import Config, Run, build, exact, fit, load_run, save_run
-from pyro_onebit.runs import run_name
+from pyro_onebit import GUIDES, MODELS, OBJECTIVES, RECIPES, Config, Run, build, exact, fit, load_run, save_run
+from pyro_onebit.studies import run_name
 
 # Processes side by side, each with all the cores' threads, are many times slower. And how a sum is split among
 # threads changes its last digit: of a run that is judged within `fit`, with one thread, and again in a test.
@@ -112,6 +112,16 @@ def linear_model(ndims: int, slope: float) -> nn.Module:
             p.zero_()
         model.p_x.slope.fill_(slope)
     return model
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """What a test registers is gone after it."""
+    kept = [(registry, dict(registry)) for registry in (GUIDES, MODELS, OBJECTIVES, RECIPES)]
+    yield
+    for registry, entries in kept:
+        registry.clear()
+        registry.update(entries)
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,7 @@ from pyro.infer import MCMC, NUTS
 
 from pyro_onebit import Config, InputError, OneBitData, Run, build, exact
 from pyro_onebit.bounds import bound_table, eubo, importance_bound, log_weights, pyro_bound
-from pyro_onebit.grids import double
-from pyro_onebit.optimum import gaussian_optimum
-from pyro_onebit.sampling import draw_posterior, draw_q, log_weight
+from pyro_onebit.exact import draw_posterior, draw_q, float64_copy, gaussian_optimum, log_weight
 
 CELLS = [(1, 5), (1, 1000), (2, 5), (2, 1000)]
 
@@ -196,7 +194,7 @@ def test_posterior_draws_are_the_posterior(trained: Callable[..., Run], solved: 
     truth, joint = solved(layers, 5)
     torch.manual_seed(0)
     with torch.no_grad():
-        draws = draw_posterior(double(run.model), run.data.codewords.double(), truth, 20_000)
+        draws = draw_posterior(float64_copy(run.model), run.data.codewords.double(), truth, 20_000)
     for name, latent in {"z1": joint.z1, f"z{layers}": truth}.items():
         cumulative = latent.grid.cumulative(latent.log_posterior.exp())
         for codeword in (0, 1):

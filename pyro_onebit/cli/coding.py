@@ -1,0 +1,90 @@
+"""The commands that code files with a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyro_onebit.cli.parser import Command, Outcome
+from pyro_onebit.coding import Codec, Report, pack, unpack
+from pyro_onebit.errors import InputError
+from pyro_onebit.files import check_writable, read_whole, write_whole
+from pyro_onebit.studies import load_run
+
+_RUN: dict[str, Any] = {"flag": "--run", "metavar": "DIR"}
+
+
+@dataclass(frozen=True)
+class EncodeCommand(Command):
+    """Code a file bits-back with a run, each of its bits as one n-dimensional sample, into a container.
+
+    Arguments:
+        file: The file to encode; any will do.
+        out: The container to write.
+        run_directory: A run's directory.
+        bins: Bins of the top latent, a power of two.
+        points: Points of z1's grid, with two layers.
+        seed: Seed of the dither and of the initial bits.
+        naive: Draw latents from the bits as they are, without dither: they are then not the guide's.
+        quiet: Show no progress bar.
+    """
+
+    file: Path = field(metadata={"positional": True, "metavar": "FILE"})
+    out: Path = field(metadata={"positional": True, "metavar": "OUT"})
+    run_directory: Path = field(metadata=_RUN)
+    bins: int = 4096
+    points: int = 512
+    seed: int = 0
+    naive: bool = False
+    quiet: bool = False
+
+    def run(self) -> Outcome:
+        """Read, encode and write."""
+        content = read_whole(self.file)
+        run = load_run(self.run_directory)
+        check_writable(self.out.parent)
+        settings: dict[str, Any] = {"bins": self.bins, "points": self.points, "seed": self.seed}
+        codec = Codec(run.model, run.guide, run.data, dither=not self.naive, **settings)
+        container, report = pack(codec, content, quiet=self.quiet)
+        write_whole(self.out, container)
+        return _outcome(report)
+
+
+@dataclass(frozen=True)
+class DecodeCommand(Command):
+    """Restore a file from the container that `onebit encode` wrote with the same run.
+
+    Arguments:
+        container: The container.
+        file: The file to write.
+        run_directory: The run's directory.
+        quiet: Show no progress bar.
+    """
+
+    container: Path = field(metadata={"positional": True, "metavar": "OUT"})
+    file: Path = field(metadata={"positional": True, "metavar": "FILE"})
+    run_directory: Path = field(metadata=_RUN)
+    quiet: bool = False
+
+    def run(self) -> Outcome:
+        """Read, decode, check and write."""
+        container = read_whole(self.container)
+        run = load_run(self.run_directory)
+        check_writable(self.file.parent)
+        try:
+            content, report = unpack(run.model, run.guide, run.data, container, quiet=self.quiet)
+        except InputError as error:
+            raise InputError(f"cannot decode {self.container}: {error}") from None
+        write_whole(self.file, content)
+        return _outcome(report)
+
+
+def _outcome(report: Report) -> Outcome:
+    text = f"{report.samples} samples in a container of {report.container_bytes} bytes"
+    if report.samples:
+        text += (
+            f"\nbits per sample: net {report.net:.4f}, initial {report.initial:.4f}; predicted {report.predicted:.4f} "
+            f"± {report.standard_error:.4f}; entropy of the file's bits {report.entropy:.4f}"
+        )
+    return Outcome(asdict(report), text)

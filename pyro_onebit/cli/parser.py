@@ -1,0 +1,163 @@
+"""The command line, made from dataclasses: a field is an argument, its documentation the help."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse as parse_docstring
+
+from pyro_onebit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command has to say.
+
+    Arguments:
+        content: For ``--json``; what is infinite must have become None before.
+        text: Otherwise.
+        code: The exit code.
+    """
+
+    content: Mapping[str, Any]
+    text: str
+    code: int = 0
+
+
+class Command:
+    """A command: a dataclass whose fields are its arguments.
+
+    A field's metadata may hold ``positional`` (true), ``metavar`` and ``flag`` (its name on the command line). Of a
+    field that is a dataclass itself, the fields are arguments.
+    """
+
+    def run(self) -> Outcome:
+        """Carry the command out."""
+        raise NotImplementedError
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Defaults that other arguments bring, a value for each field that has another one than the class's own."""
+        return {}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """What was asked for is wrong: one line says it, without usage."""
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def parse(
+    commands: Mapping[str, type[Command]], arguments: Sequence[str] | None, *, prog: str, doc: str, version: str
+) -> tuple[Command, bool]:
+    """The command that a command line asks for, and whether its outcome is to be JSON.
+
+    Raises:
+        InputError: If it asks for nothing that there is.
+    """
+    parser = _Parser(prog=prog, description=doc, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=version)
+    names = parser.add_subparsers(
+        required=True, dest="command", metavar="{" + ",".join(commands) + "}", title="commands"
+    )
+    for name, kind in commands.items():
+        about = parse_docstring(kind.__doc__ or "")
+        own = names.add_parser(
+            name,
+            help=about.short_description,
+            description=about.description,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        _add_fields(own, kind, {})
+        own.add_argument("--json", action="store_true", help="Print one JSON object.")
+    given = vars(parser.parse_args(arguments))
+    command = commands[given.pop("command")]
+    as_json = bool(given.pop("json", False))
+    return _made(command, given, command.defaults(given)), as_json
+
+
+def _documented(kind: type) -> dict[str, str]:
+    """What a dataclass and those that it extends say of their fields."""
+    return {
+        parameter.arg_name: " ".join((parameter.description or "").split())
+        for base in reversed(kind.__mro__)
+        for parameter in parse_docstring(base.__doc__ or "").params
+    }
+
+
+def _default(field: Field[Any], base: Any) -> Any:
+    """A field's value in `base`, a mapping or another of its class; or else its own default."""
+    value = base.get(field.name, MISSING) if isinstance(base, Mapping) else getattr(base, field.name)
+    if value is MISSING:
+        return field.default_factory() if callable(field.default_factory) else field.default
+    return value
+
+
+def _add_fields(parser: argparse.ArgumentParser, kind: Any, base: Any) -> None:
+    types, documented = get_type_hints(kind), _documented(kind)
+    for field in sorted(fields(kind), key=lambda field: bool(field.kw_only)):
+        of, default = types[field.name], _default(field, base)
+        if is_dataclass(of):
+            _add_fields(parser, of, {} if default is MISSING else default)
+            continue
+        about = documented.get(field.name, "")
+        if default not in (MISSING, None, ()) and not isinstance(default, bool):
+            about += f" (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
+        settings: dict[str, Any] = {"help": about.replace("%", "%%"), **_reading(of)}
+        if "metavar" in field.metadata:
+            settings["metavar"] = field.metadata["metavar"]
+        if field.metadata.get("positional"):
+            parser.add_argument(field.name, **settings)
+        else:
+            flag = field.metadata.get("flag", f"--{field.name.replace('_', '-')}")
+            parser.add_argument(flag, dest=field.name, required=default is MISSING, **settings)
+
+
+def _reading(kind: Any) -> dict[str, Any]:
+    """How argparse reads values of a type."""
+    if isinstance(kind, UnionType):
+        [kind] = [part for part in get_args(kind) if part is not type(None)]
+    if get_origin(kind) is tuple:
+        return {**_reading(get_args(kind)[0]), "nargs": "+"}
+    if kind is bool:
+        return {"action": "store_true"}
+    return {"type": _READERS.get(kind, str), "metavar": _METAVARS.get(kind, "NAME")}
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
+
+
+_READERS: dict[Any, Any] = {int: _whole_number, float: _number, Path: Path}
+_METAVARS: dict[Any, str] = {int: "N", float: "X", Path: "PATH"}
+
+
+def _made(kind: Any, given: Mapping[str, Any], base: Any) -> Any:
+    """A dataclass with what was given, and otherwise with the values of `base`."""
+    types, values = get_type_hints(kind), {}
+    for field in fields(kind):
+        default = _default(field, base)
+        if is_dataclass(types[field.name]):
+            values[field.name] = _made(types[field.name], given, {} if default is MISSING else default)
+        elif field.name in given:
+            value = given[field.name]
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+        elif default is not MISSING:
+            values[field.name] = default
+    return kind(**values)

@@ -1,0 +1,149 @@
+"""The commands that train a grid: a study, a comparison."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyro_onebit.cli.parser import Command, Outcome
+from pyro_onebit.files import check_writable
+from pyro_onebit.plots import Drawing, comparison_drawings, save_drawings, study_drawings
+from pyro_onebit.reporting import format_runs, write_report
+from pyro_onebit.studies import (
+    Kind,
+    Study,
+    StudyGrid,
+    acquire,
+    compare,
+    missing,
+    read_study,
+    records,
+    run_name,
+    run_study,
+)
+from pyro_onebit.training import Config
+
+
+@dataclass(frozen=True)
+class GridCommand(Command):
+    """What the commands that train a grid have in common.
+
+    Arguments:
+        grid: What to train.
+        config: A TOML file with the grid, such as the study.toml of another study; flags take precedence over it.
+        jobs: Processes, one thread each.
+        cluster: Address of a Dask scheduler whose workers do the training and see the same files.
+        out: Directory to write to.
+        dry_run: Only list the runs that are missing.
+        quiet: Show no progress bar.
+    """
+
+    grid: StudyGrid = field(default_factory=StudyGrid)
+    config: Path | None = None
+    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    cluster: str | None = None
+    out: Path = Path("results")
+    dry_run: bool = False
+    quiet: bool = False
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The file's grid, if there is one."""
+        if "config" not in given:
+            return {}
+        grid = read_study(given["config"])
+        grid.configs()  # says what is out of range
+        return {"grid": grid}
+
+    def run(self) -> Outcome:
+        """Train, write and say where; 1 if a run failed."""
+        configs = self.grid.configs()
+        if self.dry_run:
+            return self._list(configs)
+        check_writable(self.out)
+        acquire(self.out, self.grid)
+        try:
+            study = self._train(configs)
+        except KeyboardInterrupt:
+            finished = len(configs) - len(missing(configs, self.out))
+            print(
+                f"interrupted: {finished} of {len(configs)} runs are finished; the same command resumes the others",
+                file=sys.stderr,
+            )
+            raise
+        figures = save_drawings(self._drawings(study), self.out / "figures")
+        report = write_report(self.out)
+        for name, reason in study.failures.items():
+            print(f"error: {name} failed: {reason}", file=sys.stderr)
+        places = {"out": str(self.out), "figures": [str(path) for path in figures], "report": str(report)}
+        content = {"rows": records(study.table), "failures": study.failures, **places}
+        drawn = ", ".join(path.name for path in figures)
+        text = (
+            f"{format_runs(study.table, self._kind)}\n"
+            f"written to {self.out}: {self._kind}.csv, runs/, figures/ ({drawn})\nOpen {report}"
+        )
+        return Outcome(content, text, code=1 if study.failures else 0)
+
+    @property
+    def _kind(self) -> Kind:
+        raise NotImplementedError
+
+    def _train(self, configs: list[Config]) -> Study:
+        raise NotImplementedError
+
+    def _drawings(self, study: Study) -> Iterable[Drawing]:
+        raise NotImplementedError
+
+    def _list(self, configs: list[Config]) -> Outcome:
+        names = [run_name(config) for config in missing(configs, self.out)]
+        text = "\n".join([*names, f"{len(names)} of {len(configs)} runs are missing in {self.out}"])
+        return Outcome({"missing": names, "out": str(self.out)}, text)
+
+
+@dataclass(frozen=True)
+class StudyCommand(GridCommand):
+    """Train a grid of runs; write results.csv, runs/, figures/ and report.html, and print the table.
+
+    Finished runs are not trained again: the same command resumes an earlier one that was stopped.
+    """
+
+    @property
+    def _kind(self) -> Kind:
+        return "results"
+
+    def _train(self, configs: list[Config]) -> Study:
+        return run_study(configs, self.out, self.jobs, quiet=self.quiet, cluster=self.cluster)
+
+    def _drawings(self, study: Study) -> Iterable[Drawing]:
+        return study_drawings(study)
+
+
+#: Every guide, where a latent is worth its cost.
+_COMPARED = StudyGrid(
+    ndims=(5, 100), guides=("prior", "gaussian", "mixture", "flow", "truncated", "two_layer", "oracle")
+)
+
+
+@dataclass(frozen=True)
+class CompareCommand(GridCommand):
+    """Train guides and objectives side by side; write comparison.csv, runs/, figures/ and report.html; print the table.
+
+    Finished runs are not trained again: the same command resumes an earlier one that was stopped.
+    """
+
+    grid: StudyGrid = field(default_factory=lambda: _COMPARED)
+    out: Path = Path("results/compare")
+
+    @property
+    def _kind(self) -> Kind:
+        return "comparison"
+
+    def _train(self, configs: list[Config]) -> Study:
+        return compare(configs, self.out, self.jobs, quiet=self.quiet, cluster=self.cluster)
+
+    def _drawings(self, study: Study) -> Iterable[Drawing]:
+        return comparison_drawings(study)

@@ -1,0 +1,44 @@
+"""The command that trains one run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyro_onebit.cli.output import format_figures
+from pyro_onebit.cli.parser import Command, Outcome
+from pyro_onebit.studies import is_finished, train, write_inference_data
+from pyro_onebit.training import Config
+
+
+@dataclass(frozen=True)
+class TrainCommand(Command):
+    """Train one run and write it: config.json, parameters.safetensors, history.csv, metrics.json, posterior.nc.
+
+    A finished run is not trained again, and one that was stopped is resumed.
+
+    Arguments:
+        out: Directory to write to.
+        config: What to train.
+        quiet: Show no progress bar.
+    """
+
+    out: Path
+    config: Config
+    quiet: bool = False
+
+    def run(self) -> Outcome:
+        """Train and write."""
+        finished = is_finished(self.out)
+        try:
+            run = train(self.config, self.out, quiet=self.quiet)
+        except KeyboardInterrupt:
+            print("interrupted: the same command resumes from the state that was kept last", file=sys.stderr)
+            raise
+        if finished:
+            print(f"{self.out} had this run already; it was not trained again", file=sys.stderr)
+        posterior = self.out / "posterior.nc"
+        if not posterior.exists():
+            write_inference_data(run, posterior)
+        return Outcome(run.metrics, format_figures(run.metrics))

@@ -1,0 +1,7 @@
+"""The bits-back codec and its container."""
+
+from pyro_onebit.coding.codec import Codec, Rate
+from pyro_onebit.coding.container import Report, pack, unpack
+from pyro_onebit.coding.entropy_models import PRECISION, Pixels, Table, exact_arithmetic
+
+__all__ = ["PRECISION", "Codec", "Pixels", "Rate", "Report", "Table", "exact_arithmetic", "pack", "unpack"]

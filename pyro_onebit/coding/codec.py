@@ -1,0 +1,292 @@
+r"""Bits back: a lossless codec of codewords, whose rate is the loss.
+
+To code x, a latent is *drawn* by decoding it from the bits written so far, under q(z|x); then x is coded under
+p(x|z), and z under p(z). The decoder gets z back and from it the bits it was drawn with: on average they make
+up for what z cost beyond KL(q ‖ p). With one layer this is BB-ANS (Townsend, Bird and Barber 2019), with two the
+chain of Bit-Swap (Kingma, Abbeel and Ho 2019), which draws z2 only once x is coded.
+
+Latents live on grids: the top one on the middles of equal-mass bins of its prior, z1 below it on evenly spaced
+points. On both sides densities are taken *at* those points, so that an exact posterior stays one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import constriction
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from torch import nn
+from tqdm import tqdm
+
+from pyro_onebit.coding.entropy_models import PRECISION, Pixels, Table, exact_arithmetic
+from pyro_onebit.data import OneBitData
+from pyro_onebit.errors import DamagedError, InputError
+from pyro_onebit.exact import Truth, float64_copy, log_q_z1, log_standard_normal, solve
+from pyro_onebit.reproducibility import check_seed
+
+_Coder = constriction.stream.stack.AnsCoder
+_MODELS = constriction.stream.model
+#: Of the next quantile this many bits are dithered: the coder's largest uniform distribution over a power of two.
+_DITHERED = PRECISION - 1
+_DITHER = _MODELS.Uniform(1 << _DITHERED)
+#: Random words that the first latents are drawn from; they come back in the end.
+_INITIAL_WORDS = 4
+#: Between samples no fewer bits than these are left of them, or the chain has gone wrong.
+_RESERVE = 64
+#: Samples to a block of dither.
+_BLOCK = 4096
+#: Bins times points: a table of them, in float64, is 128 MiB, and several are made.
+_LARGEST = 2**24
+#: q(z1|x) has no more than this beyond either end of z1's grid.
+_BEYOND = 1e-9
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Expected bits a sample of the chain, by summation over all latents.
+
+    Arguments:
+        expected: Of each codeword, shape ``(2,)``; latents drawn from q, as dither makes them.
+        sd: Standard deviation of a sample's bits, of each codeword, shape ``(2,)``.
+        probs: The model's probabilities of the codewords.
+        neg_elbo: -ELBO/ln 2 on continuous latents, by quadrature.
+        discretisation: What the grids add to it.
+        leak: What whole multiples of 2^-24 add to that.
+    """
+
+    expected: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    probs: NDArray[np.float64]
+    neg_elbo: float
+    discretisation: float
+    leak: float
+
+    @property
+    def mean(self) -> float:
+        """Expected bits a sample where codewords occur as the model thinks."""
+        return self.of(float(self.probs[1]))
+
+    def of(self, ones: float) -> float:
+        """Expected bits a sample where codeword 1 has another share of the samples."""
+        return float(self.expected @ [1.0 - ones, ones])
+
+    def standard_error(self, count: int, ones: float) -> float:
+        """Standard error of the mean over `count` samples, a share of which are codeword 1."""
+        return math.sqrt(float(self.sd**2 @ [1.0 - ones, ones]) / max(1, count))
+
+
+class Codec:
+    """A bits-back codec of codewords, from a model and a guide of one layer or two.
+
+    Arguments:
+        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
+        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        data: The codewords.
+        bins: Bins of the top latent, a power of two from 2^4 to 2^16.
+        points: Points of z1's grid in a two-layer model.
+        dither: Whether latents are drawn from q. Bits that an earlier sample has left are not random: drawn from
+            them as they are, successive latents hang on each other and are not q's. To shift them by a
+            pseudo-random number that the decoder knows, too, costs nothing.
+        seed: Of the dither and of the initial bits.
+
+    Raises:
+        InputError: If a setting is out of range.
+        ArithmeticError: If the model's figures are not finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        data: OneBitData,
+        *,
+        bins: int = 4096,
+        points: int = 512,
+        dither: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if bins not in [2**b for b in range(4, 17)]:
+            raise InputError(f"bins is {bins}; it must be a power of two from 16 to 65536")
+        if not 16 <= points <= 4096:
+            raise InputError(f"points is {points}; it must be from 16 to 4096")
+        if hasattr(guide, "q_z2") and bins * points > _LARGEST:
+            raise InputError(f"bins times points is {bins * points}; it must be at most {_LARGEST}")
+        check_seed(seed)
+        self.data, self.bins, self.points, self.dither, self.seed = data, bins, points, dither, seed
+        with exact_arithmetic():
+            self._truth = solve(model, guide, data)
+            self._pixels, self._chain = _chain(
+                float64_copy(model), float64_copy(guide), data, self._truth, bins, points
+            )
+        self._prior = _MODELS.Uniform(bins)
+
+    def encode(self, samples: NDArray[np.uint8], *, quiet: bool = True) -> NDArray[np.uint32]:
+        """Code samples, given as codewords' numbers, shape ``(samples,)``; the coder's words.
+
+        Arguments:
+            samples: 0 or 1 each.
+            quiet: Show no progress bar.
+        """
+        coder = _Coder(self._initial_words(), seal=True)
+        with self._progress(len(samples), quiet) as bar:
+            for block in range(math.ceil(len(samples) / _BLOCK)):
+                part = samples[block * _BLOCK : (block + 1) * _BLOCK].tolist()
+                for sample, noise in zip(part, self._noise(block), strict=False):
+                    self._push(coder, sample, noise)
+                self._check_reserve(coder)
+                bar.update(len(part))
+        words: NDArray[np.uint32] = coder.get_compressed()
+        return words
+
+    def decode(self, words: NDArray[np.uint32], count: int, *, quiet: bool = True) -> NDArray[np.uint8]:
+        """The `count` samples that `encode` made these words of.
+
+        Raises:
+            DamagedError: If this codec did not make them of so many samples.
+        """
+        try:
+            coder = _Coder(words)
+        except ValueError:
+            raise DamagedError("the coder's words end in a zero") from None
+        parts = []
+        with self._progress(count, quiet) as bar:
+            for block in reversed(range(math.ceil(count / _BLOCK))):
+                self._check_reserve(coder)
+                size = min(_BLOCK, count - block * _BLOCK)
+                noise = self._noise(block)[:size]
+                parts.append(np.array([self._pop(coder, own) for own in reversed(noise)], np.uint8))
+                bar.update(size)
+        try:
+            left = coder.get_compressed(unseal=True)
+        except (AssertionError, ValueError):
+            left = words[:0]
+        if not np.array_equal(left, self._initial_words()):
+            raise DamagedError("the bits it began with do not come back")
+        return np.concatenate(parts)[::-1] if parts else np.empty(0, np.uint8)
+
+    @property
+    def initial_bits(self) -> int:
+        """Bits that the first latents are drawn from; they stay in the stream."""
+        return 32 * _INITIAL_WORDS
+
+    @staticmethod
+    def bits(words: NDArray[np.uint32]) -> int:
+        """Bits that the coder's words hold, `initial_bits` among them."""
+        return int(_Coder(words).num_valid_bits()) - 1  # but for the seal
+
+    @cached_property
+    def rate(self) -> Rate:
+        """Expected bits a sample, and what they are made of."""
+        real, _ = self._moments(coded=False)
+        mean, square = self._moments(coded=True)
+        probs = self._truth.probs.numpy()
+        neg_elbo = self._truth.figures()["loss"] / math.log(2.0)
+        sd = np.sqrt(np.maximum(square - mean**2, 0.0))
+        return Rate(mean, sd, probs, neg_elbo, float(probs @ real) - neg_elbo, float(probs @ (mean - real)))
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """Of every number that coding uses, as whole numbers, and of the coder itself; 32 bytes."""
+        digest = hashlib.sha256(f"{self.data.ndims} {self.bins} {self.dither} {self.seed}".encode())
+        for posterior, likelihood in self._chain:
+            for table in (posterior, likelihood):
+                if isinstance(table, Table):
+                    digest.update(table.masses.astype("<u4").tobytes())
+        for rows in self._pixels.rows():
+            digest.update(rows.astype("<f4").tobytes())
+        probe = self.encode((np.arange(8) % 2).astype(np.uint8))
+        digest.update(probe.astype("<u4").tobytes())
+        return digest.digest()
+
+    def _push(self, coder: Any, sample: int, noise: list[int]) -> None:
+        lower = sample
+        for (posterior, likelihood), shift in zip(self._chain, noise, strict=True):
+            if self.dither:
+                _shift(coder, shift)
+            latent = posterior.pop(coder, lower)
+            likelihood.push(coder, lower, latent)
+            lower = latent
+        coder.encode_reverse(lower, self._prior)
+
+    def _pop(self, coder: Any, noise: list[int]) -> int:
+        latent = coder.decode(self._prior)
+        for (posterior, likelihood), shift in zip(reversed(self._chain), reversed(noise), strict=True):
+            lower = likelihood.pop(coder, latent)
+            posterior.push(coder, latent, lower)
+            if self.dither:
+                _shift(coder, -shift)
+            latent = lower
+        return int(latent)
+
+    def _moments(self, *, coded: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """E[bits] and E[bits^2] of each codeword, ``(2,)``, from the top latent down."""
+        mean, square = np.full(self.bins, math.log2(self.bins)), np.full(self.bins, math.log2(self.bins) ** 2)
+        for posterior, likelihood in reversed(self._chain):
+            log_q, log_p = (part.log2_masses if coded else part.log2 for part in (posterior, likelihood))
+            if likelihood is not self._pixels:
+                log_p = log_p.T  # of z1 given z2, not of x in order of codewords
+            q = np.exp2(log_q)
+            # Where nothing is drawn, nothing is paid, though it may cost infinitely much.
+            own = np.where(q > 0.0, log_q, 0.0) - np.where(q > 0.0, log_p, 0.0)
+            square = (q * (own**2 + 2.0 * own * mean + square)).sum(-1)
+            mean = (q * (own + mean)).sum(-1)
+        return mean, square
+
+    def _initial_words(self) -> NDArray[np.uint32]:
+        raw = np.random.Philox(key=self.seed, counter=1 << 255).random_raw(_INITIAL_WORDS)
+        return (raw >> 32).astype(np.uint32)
+
+    def _noise(self, block: int) -> list[list[int]]:
+        """For each of a block's samples a shift for each latent."""
+        raw = np.random.Philox(key=self.seed, counter=block << 128).random_raw(_BLOCK * len(self._chain))
+        shifts: list[list[int]] = (raw >> (64 - _DITHERED)).reshape(_BLOCK, -1).tolist()
+        return shifts
+
+    def _check_reserve(self, coder: Any) -> None:
+        if coder.num_valid_bits() < _RESERVE:
+            raise DamagedError("the bits end before the samples do")
+
+    @staticmethod
+    def _progress(total: int, quiet: bool) -> Any:
+        return tqdm(total=total, disable=True if quiet else None, unit="bit", unit_scale=True)
+
+
+def _shift(coder: Any, shift: int) -> None:
+    """Shift the bits that the next latent is drawn from; back again by the negative."""
+    quantile = coder.decode(_DITHER)
+    coder.encode_reverse((quantile + shift) % (1 << _DITHERED), _DITHER)
+
+
+def _chain(
+    model: Any, guide: Any, data: OneBitData, truth: Truth, bins: int, points: int
+) -> tuple[Pixels, list[tuple[Table, Any]]]:
+    """p(x|z1), and for each latent from the lowest up: what it is drawn from, and what is coded under it."""
+    x = data.codewords.double()
+    top = torch.from_numpy(ndtri((np.arange(bins) + 0.5) / bins))
+    if not hasattr(guide, "q_z2"):
+        # In the prior's own measure the bins are equal.
+        log_ratio = log_q_z1(guide, x, top) - log_standard_normal(top)
+        pixels = Pixels(model, top.numpy(), data.ndims)
+        return pixels, [(_table(log_ratio, popped=True), pixels)]
+    grid1 = truth.grids[0]
+    cumulative = grid1.cumulative(log_q_z1(guide, x, grid1.nodes).exp())
+    ends = grid1.invert(cumulative, torch.tensor([[_BEYOND, 1.0 - _BEYOND]]).expand(2, 2))
+    z1 = torch.linspace(float(ends.min()), float(ends.max()), points, dtype=torch.float64)
+    pixels = Pixels(model, z1.numpy(), data.ndims)
+    q_z2 = guide.q_z2(z1[:, None]).log_prob(top[:, None, None]).T - log_standard_normal(top)
+    p_z1 = model.p_z1(top[:, None]).log_prob(z1[:, None, None]).T
+    return pixels, [
+        (_table(log_q_z1(guide, x, z1), popped=True), pixels),
+        (_table(q_z2, popped=True), _table(p_z1, popped=False)),
+    ]
+
+
+def _table(log_weights: torch.Tensor, *, popped: bool) -> Table:
+    return Table(log_weights.numpy(), popped=popped)

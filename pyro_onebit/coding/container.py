@@ -1,0 +1,113 @@
+"""The file that `onebit encode` writes: a header, the coder's words, and a checksum over both.
+
+Little-endian: ``onebit``, format, whether dithered, log2 of the bins (a byte each), points of z1's grid (2), seed (8),
+the content's length (8), the codec's fingerprint (16), the content's SHA-256 (16), the words, and the SHA-256 of all
+before (16). Digests are cut to 16 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pyro_onebit.coding.codec import Codec
+from pyro_onebit.data import OneBitData
+from pyro_onebit.errors import DamagedError
+
+_MAGIC, _FORMAT = b"onebit", 1
+_HEADER = struct.Struct("<6sBBBHQQ16s16s")
+_DIGEST = 16
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a file's bits cost; all but the first two in bits a sample, None for an empty file.
+
+    Arguments:
+        samples: Bits of the file, each one n-dimensional sample.
+        container_bytes: Size of the container, header and checksum included.
+        net: What the chain took.
+        initial: The bits that the first latents were drawn from, which stay in the stream.
+        predicted: The expected rate for this file's share of ones.
+        standard_error: Of `net` around `predicted`, latents being drawn at random.
+        entropy: The empirical entropy of the file's bits.
+    """
+
+    samples: int
+    container_bytes: int
+    net: float | None = None
+    initial: float | None = None
+    predicted: float | None = None
+    standard_error: float | None = None
+    entropy: float | None = None
+
+
+def pack(codec: Codec, content: bytes, *, quiet: bool = True) -> tuple[bytes, Report]:
+    """The container of a file's content, and what its bits cost."""
+    samples = np.unpackbits(np.frombuffer(content, np.uint8))
+    words = codec.encode(samples, quiet=quiet)
+    settings = (codec.dither, codec.bins.bit_length() - 1, codec.points, codec.seed)
+    header = _HEADER.pack(_MAGIC, _FORMAT, *settings, len(content), codec.fingerprint[:_DIGEST], _digest(content))
+    body = header + words.astype("<u4").tobytes()
+    container = body + _digest(body)
+    return container, _report(codec, samples, words, len(container))
+
+
+def unpack(
+    model: nn.Module, guide: nn.Module, data: OneBitData, container: bytes, *, quiet: bool = True
+) -> tuple[bytes, Report]:
+    """The content that `pack` put into a container with the same model and guide.
+
+    Raises:
+        DamagedError: If it is no container, a damaged one, of another format, or of another model, guide or machine.
+    """
+    if not container.startswith(_MAGIC):
+        raise DamagedError("it is not a container that `onebit encode` wrote")
+    if len(container) > len(_MAGIC) and container[len(_MAGIC)] != _FORMAT:
+        raise DamagedError(f"its format is {container[len(_MAGIC)]}; this version reads format {_FORMAT}")
+    body = container[:-_DIGEST]
+    if len(body) < _HEADER.size or _digest(body) != container[-_DIGEST:]:
+        raise DamagedError("its checksum does not fit")
+    _, _, dither, log_bins, points, seed, length, fingerprint, digest = _HEADER.unpack_from(body)
+    payload = body[_HEADER.size :]
+    if dither > 1 or len(payload) % 4:
+        raise DamagedError("its header makes no sense")
+    codec = Codec(model, guide, data, bins=1 << min(log_bins, 63), points=points, dither=bool(dither), seed=seed)
+    if codec.fingerprint[:_DIGEST] != fingerprint:
+        raise DamagedError(
+            "it was encoded with another run, or by a machine or version that computes other numbers; "
+            "decode it with that run, where it was encoded"
+        )
+    words = np.frombuffer(payload, "<u4").astype(np.uint32)
+    samples = codec.decode(words, 8 * length, quiet=quiet)
+    content = np.packbits(samples).tobytes()
+    if _digest(content) != digest:
+        raise DamagedError("what it decodes to has another checksum")
+    return content, _report(codec, samples, words, len(container))
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:_DIGEST]
+
+
+def _report(codec: Codec, samples: Any, words: Any, container_bytes: int) -> Report:
+    count = len(samples)
+    if not count:
+        return Report(0, container_bytes)
+    ones = float(samples.mean())
+    rate = codec.rate
+    return Report(
+        count,
+        container_bytes,
+        net=(codec.bits(words) - codec.initial_bits) / count,
+        initial=codec.initial_bits / count,
+        predicted=rate.of(ones),
+        standard_error=rate.standard_error(count, ones),
+        entropy=-sum(p * math.log2(p) for p in (ones, 1.0 - ones) if p > 0.0),
+    )

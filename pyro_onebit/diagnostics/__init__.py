@@ -1,0 +1,24 @@
+"""What a guide's errors look like."""
+
+from pyro_onebit.diagnostics.calibration import Calibration, calibration_curve, simulate_calibration
+from pyro_onebit.diagnostics.elbo_surgery import surgery, tail_index
+from pyro_onebit.diagnostics.gaps import GapSplit, gap_split, ideal_gap
+from pyro_onebit.diagnostics.gradients import GradientNoise, gradient_noise
+from pyro_onebit.diagnostics.psis import KHAT_MINIMUM, khat, khat_threshold, load_arviz
+
+__all__ = [
+    "KHAT_MINIMUM",
+    "Calibration",
+    "GapSplit",
+    "GradientNoise",
+    "calibration_curve",
+    "gap_split",
+    "gradient_noise",
+    "ideal_gap",
+    "khat",
+    "khat_threshold",
+    "load_arviz",
+    "simulate_calibration",
+    "surgery",
+    "tail_index",
+]

@@ -1,0 +1,98 @@
+"""Calibration of a guide, by simulation and exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.stats import ks_2samp, kstest
+from torch import Tensor, nn
+
+from pyro_onebit.data import OneBitData
+from pyro_onebit.errors import InputError
+from pyro_onebit.exact import Marginal, float64_copy
+from pyro_onebit.reproducibility import seeded
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Simulation-based calibration of q(z_top|x).
+
+    Arguments:
+        levels: The share of q(z_top|x) below the latent that made x, for each simulation; uniform if q is the
+            exact posterior. Shape ``(simulations,)``.
+        codeword: Which codeword x was, 0 or 1; -1 if neither. Shape ``(simulations,)``.
+        ks_pvalue: Probability of levels less uniform than these, were they uniform (Kolmogorov-Smirnov).
+        symmetry_pvalue: Of the levels and their mirror images lying further apart, were their law symmetric: small
+            if q is off to one side (Yao, Vehtari, Simpson and Gelman 2018).
+    """
+
+    levels: Tensor
+    codeword: Tensor
+    ks_pvalue: float
+    symmetry_pvalue: float
+
+
+def simulate_calibration(
+    model: nn.Module, guide: nn.Module, data: OneBitData, simulations: int = 1000, draws: int = 200, seed: int = 0
+) -> Calibration:
+    r"""Variational simulation-based calibration (VSBC; Yao, Vehtari, Simpson and Gelman 2018).
+
+    :math:`z \sim p(z)`, :math:`x \sim p(x|z)`, and the share of q(z_top|x) below z_top, estimated by the rank of
+    z_top among draws of q, spread evenly within the rank. It tests a guide on the data that its model makes:
+    also on rows that are no codeword, where there are any, and where the guide was never trained.
+
+    Arguments:
+        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
+        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        data: Says which rows are codewords.
+        simulations: Pairs of z and x.
+        draws: Draws of q for each.
+        seed: Of all draws; torch's generator is left as it was.
+
+    Raises:
+        InputError: If `simulations` or `draws` is below 1.
+    """
+    if simulations < 1 or draws < 1:
+        raise InputError(f"simulations is {simulations} and draws is {draws}; each must be at least 1")
+    double_model, double_guide = float64_copy(model), float64_copy(guide)
+    with seeded(seed):
+        parts = list(_simulate(double_model, double_guide, data.ndims, simulations, draws))
+        levels = torch.cat([level for level, _ in parts])
+        codeword = torch.cat([word for _, word in parts])
+    return Calibration(
+        levels,
+        codeword,
+        float(kstest(levels.numpy(), "uniform").pvalue),
+        float(ks_2samp(levels.numpy(), (1.0 - levels).numpy()).pvalue),
+    )
+
+
+def _simulate(model: Any, guide: Any, ndims: int, simulations: int, draws: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Levels and codewords, block by block: the rows x of all simulations may not fit the memory."""
+    for block in torch.arange(simulations).split(max(1, 2**22 // (ndims + draws))):
+        z_top = torch.randn(len(block), 1, dtype=torch.float64)
+        z1 = model.p_z1(z_top).sample() if hasattr(model, "p_z1") else z_top
+        x = model.p_x(z1).sample()
+        drawn = guide.q_z1(x).sample((draws,))
+        if hasattr(guide, "q_z2"):
+            drawn = guide.q_z2(drawn).sample()
+        rank = (drawn < z_top).sum(0).squeeze(-1)
+        ones = x.sum(-1)
+        codeword = torch.where(ones == ndims, 1, torch.where(ones == 0, 0, -1))
+        yield (rank + torch.rand(len(block), dtype=torch.float64)) / (draws + 1), codeword
+
+
+def calibration_curve(latent: Marginal) -> tuple[Tensor, Tensor]:
+    r"""The exact calibration of q(z|x) on each codeword: :math:`F_q(z)` against :math:`F_p(z)`, at the nodes.
+
+    For z from the exact posterior the level :math:`u = F_q(z)` has the distribution function
+    :math:`P(u \le F_q(z)) = F_p(z)`: the diagonal if q is the posterior. The largest distance from the diagonal
+    is the Kolmogorov-Smirnov distance of q and p (`Marginal.distances`).
+
+    Returns:
+        :math:`F_q` and :math:`F_p`, each of shape ``(2, N)``.
+    """
+    return latent.grid.cumulative(latent.log_q.exp()), latent.grid.cumulative(latent.log_posterior.exp())

@@ -1,0 +1,91 @@
+"""How noisy an objective's gradient is, for the model and the guide apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pyro_onebit.data import OneBitData
+from pyro_onebit.errors import InputError
+from pyro_onebit.registry import OBJECTIVES
+from pyro_onebit.reproducibility import check_seed
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    r"""Moments of a gradient's estimates, over the parameters of one module.
+
+    Arguments:
+        mean: Each parameter's mean gradient, shape ``(parameters,)``.
+        variance: Each one's variance, shape ``(parameters,)``.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    @property
+    def total_variance(self) -> float:
+        """The sum of the variances over parameters, nats² per unit of parameter²."""
+        return float(self.variance.sum())
+
+    @property
+    def signal_to_noise(self) -> float:
+        r"""The norm of the mean gradient over the root of the total variance; infinite where there is no noise.
+
+        Of all parameters together, as an optimiser's step sees them; Rainforth et al. (2018) take each alone.
+        """
+        return float(self.mean.norm() / self.variance.sum().sqrt())
+
+
+def gradient_noise(
+    model: nn.Module,
+    guide: nn.Module,
+    data: OneBitData,
+    objective: str,
+    particles: int,
+    *,
+    rows: int = 2,
+    repeats: int = 200,
+    seed: int = 0,
+) -> dict[str, GradientNoise]:
+    """The gradient of a training objective, per datum, estimated again and again at fixed parameters.
+
+    Arguments:
+        model: A Pyro model of rows x.
+        guide: Its guide.
+        data: The codewords.
+        objective: A key of `registry.OBJECTIVES`.
+        particles: Samples of the latents a row, K.
+        rows: Rows x an estimate.
+        repeats: Estimates.
+        seed: Of the noise; torch's generator is left as it was.
+
+    Returns:
+        Under ``model`` and ``guide`` each one's moments.
+
+    Raises:
+        InputError: If `repeats` is below 2.
+    """
+    if repeats < 2:
+        raise InputError(f"repeats is {repeats}; a variance needs at least 2")
+    check_seed(seed)
+    elbo, x = OBJECTIVES.find(objective)(particles), data.rows(rows)
+    modules = {"model": model, "guide": guide}
+    estimates: dict[str, list[Tensor]] = {name: [] for name in modules}
+    with torch.random.fork_rng(devices=[]), pyro.get_param_store().scope(), pyro.validation_enabled(False):
+        torch.manual_seed(seed)
+        for _ in range(repeats):
+            for module in modules.values():
+                module.zero_grad(set_to_none=True)
+            elbo.loss_and_grads(model, guide, x)
+            for name, module in modules.items():
+                grads = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in module.parameters()]
+                flat = torch.cat([g.flatten() for g in grads]) if grads else torch.zeros(0)
+                estimates[name].append(flat.double() / rows)
+        for module in modules.values():
+            module.zero_grad(set_to_none=True)
+    moments = {name: torch.stack(values) for name, values in estimates.items()}
+    return {name: GradientNoise(values.mean(0), values.var(0)) for name, values in moments.items()}

@@ -1,0 +1,50 @@
+"""Pareto smoothed importance sampling: the shape k̂ of the weights' tail, by ArviZ."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: With fewer draws a tail of a fifth of them has fewer than five, too few to fit.
+KHAT_MINIMUM = 30
+
+
+def load_arviz() -> Any:
+    """ArviZ, imported when it is needed: that takes seconds."""
+    with warnings.catch_warnings():
+        # It announces its next major version once a day.
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+
+    return arviz
+
+
+def khat(log_weights: Tensor) -> Tensor:
+    """k̂ of weights whose logarithms are given (Vehtari, Simpson, Gelman, Yao and Gabry 2024).
+
+    A generalised Pareto distribution fitted to the largest of them. The weights' mean is worth
+    something if k̂ is below `khat_threshold`; their variance is finite if the tail's true shape is below 1/2.
+
+    Arguments:
+        log_weights: Shape ``(draws, ...)``.
+
+    Returns:
+        Shape ``(...)``; NaN if there are fewer than `KHAT_MINIMUM` draws, infinite if all weights are equal.
+    """
+    if len(log_weights) < KHAT_MINIMUM:
+        return torch.full(log_weights.shape[1:], math.nan, dtype=torch.float64)
+    draws_last = log_weights.double().movedim(0, -1).contiguous().clone().numpy()  # ArviZ writes into it
+    arviz = load_arviz()
+    with np.errstate(all="ignore"):  # of shapes that it then gives no weight, and of weights that are all equal
+        _, shape = arviz.psislw(draws_last)
+    return torch.as_tensor(np.asarray(shape), dtype=torch.float64)
+
+
+def khat_threshold(draws: int) -> float:
+    """The largest k̂ at which that many draws are enough: min(1 - 1 / log10(draws), 0.7)."""
+    return min(1.0 - 1.0 / math.log10(draws), 0.7) if draws > 1 else -math.inf

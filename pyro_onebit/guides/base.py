@@ -1,0 +1,89 @@
+"""What a guide is, what it may say of itself, and how one is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pyro
+from torch import Tensor, nn
+
+from pyro_onebit.data import OneBitData
+from pyro_onebit.errors import InputError
+from pyro_onebit.nn import Program, Start
+from pyro_onebit.registry import GUIDES
+
+
+class Guide(Program):
+    """An amortised posterior (encoder): a Pyro program of rows x that draws every latent of its model.
+
+    What a subclass may declare stands below with its default. A public constant that is none of these is refused
+    when the class is registered, for it may be one of them misspelt; a subclass's own begin with an underscore.
+    """
+
+    #: Latent layers of the model that it goes with, 1 or 2.
+    layers: ClassVar[int] = 1
+    #: Where training starts, model included; None: where the recipe says.
+    start: ClassVar[Start | None] = None
+    #: How many times the recipe's steps it takes.
+    effort: ClassVar[int] = 1
+    #: Its first learning rate; None: the recipe's.
+    lr: ClassVar[float | None] = None
+    #: Whether its parameters move where its density is zero.
+    moving_support: ClassVar[bool] = False
+
+    #: Takes rows x ``(rows, ndims)`` to a Distribution of batch shape ``(rows,)`` and event shape ``(1,)``.
+    q_z1: Callable[[Tensor], Any]
+    #: With two layers: takes z1 ``(rows, 1)`` to a Distribution of batch shape ``(rows,)`` and event shape ``(1,)``.
+    q_z2: Callable[[Tensor], Any]
+
+    def forward(self, x: Tensor) -> None:
+        """Draw every latent, each ``(rows, 1)``, given rows x ``(rows, ndims)``, in one plate ``data``."""
+        raise NotImplementedError
+
+    def bind_model(self, model: nn.Module) -> None:
+        """Called once by `build` with the model, for a guide that needs to know it; this one does not."""
+
+    def optimum(self, data: OneBitData) -> float | None:
+        """The lowest loss that the family can reach with any decoder, nats per datum; None if it is not known."""
+        return None
+
+
+class OneLayerGuide(Guide):
+    """A guide of the one-layer model: a subclass sets ``q_z1``, a module or method that takes x to q(z1|x).
+
+    Arguments:
+        ndims: Dimensions of x.
+        prob: Probability of codeword 1 in the data; it sets where training starts.
+        arch: The networks.
+    """
+
+    def forward(self, x: Tensor) -> None:
+        """Draw z1 ``(rows, 1)`` given rows x ``(rows, ndims)``."""
+        self.register()
+        with pyro.plate("data", x.shape[-2], dim=-1):
+            pyro.sample("z1", self.q_z1(x))
+
+
+#: What has a default; the conditionals have none.
+_DECLARED = [name for name in Guide.__annotations__ if name in vars(Guide)]
+
+
+def _check_guide(name: str, guide: Any) -> None:
+    if not (isinstance(guide, type) and issubclass(guide, Guide)):
+        raise InputError(f"guide {name!r} is {guide!r}, which does not extend Guide; take OneLayerGuide or so")
+    for base in guide.__mro__[: guide.__mro__.index(Guide)]:
+        for attribute, value in vars(base).items():
+            is_constant = value is None or isinstance(value, int | float | str | Start)
+            if is_constant and not attribute.startswith("_") and attribute not in _DECLARED:
+                raise InputError(
+                    f"guide {name!r} has a constant {attribute!r}; a guide declares {', '.join(_DECLARED)}, and a "
+                    f"constant of its own begins with '_'"
+                )
+
+
+GUIDES.check = _check_guide
+#: A class decorator that makes a guide known by a name, to `Config`, the command line and worker processes. The class
+#: extends `Guide`, and for one layer with least work `OneLayerGuide`; it is called as ``cls(ndims, prob, arch)`` and
+#: has a method ``q_z1(x)`` and, with two layers, ``q_z2(z1)``, Distributions of event shape ``(1,)``.
+register_guide = GUIDES.register

@@ -1,0 +1,17 @@
+"""What is relied on of other libraries' internals, which they do not promise; each has a test that says what."""
+
+from pyro_onebit.internals.graph import keep_freed_memory, record
+from pyro_onebit.internals.masks import WhereForMasks
+from pyro_onebit.internals.processes import ProcessKilledError, in_processes
+from pyro_onebit.internals.traces import AdjustedTraces, OwnWakeSleep, particle_traces
+
+__all__ = [
+    "AdjustedTraces",
+    "OwnWakeSleep",
+    "ProcessKilledError",
+    "WhereForMasks",
+    "in_processes",
+    "keep_freed_memory",
+    "particle_traces",
+    "record",
+]

@@ -1,0 +1,98 @@
+"""torch: a function's tensor operations, recorded once and run without Python."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from pyro_onebit.errors import NotCompilableError
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes each operation on tensors as a node of a graph, after autograd: the backward pass's too.
+
+    `make_fx` does this as well, and works out shapes and stack traces, which takes half as long as
+    training. Tensors that are not results are held by reference, so that the graph sees the
+    parameters as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root, self.graph = nn.Module(), Graph()
+        self.nodes: dict[int, Node] = {}
+        self.held: list[Any] = []  # what is noted by id must not be freed, or the id is another's
+
+    def note(self, tensor: Tensor, node: Node) -> Node:
+        """Let `node` stand for `tensor`."""
+        self.nodes[id(tensor)] = node
+        self.held.append(tensor)
+        return node
+
+    def node(self, tensor: Tensor) -> Node:
+        """The node that stands for `tensor`."""
+        if id(tensor) not in self.nodes:
+            name = f"constant{len(self.nodes)}"
+            setattr(self.root, name, tensor)
+            self.note(tensor, self.graph.get_attr(name))
+        return self.nodes[id(tensor)]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _SHAPED_BY_VALUES and any(t.dtype == torch.bool for t in args[1] if t is not None):
+            raise NotCompilableError("a model or guide that picks elements by a mask cannot be compiled")
+        result = func(*args, **kwargs)
+        node = self.graph.call_function(func, *tree_map_only(Tensor, self.node, (args, kwargs)))
+        if isinstance(result, Tensor):
+            self.note(result, node)
+        elif isinstance(result, tuple | list):
+            for i, part in enumerate(result):
+                self.note(part, self.graph.call_function(operator.getitem, (node, i)))
+        else:
+            raise NotCompilableError(
+                "a model or guide that reads a tensor's value (`item`, an `if`) cannot be compiled"
+            )
+        return result
+
+
+#: With a mask as an index, the shape of what these give or take hangs on how many elements it picks.
+_SHAPED_BY_VALUES = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default}
+
+
+def record(f: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """A function's operations on tensors, once and for all, for rows x of one shape.
+
+    Relied on: a `TorchDispatchMode` sees every operation, the backward pass's too; `torch.jit.trace` runs an FX graph
+    without Python, and says that it will go: then the graph runs as it is, in Python.
+
+    Raises:
+        NotCompilableError: If a tensor's value is read, or elements are picked by a mask.
+    """
+    recorder = _Recorder()
+    recorder.note(x, recorder.graph.placeholder("x"))
+    with recorder:
+        result = f(x)
+    recorder.graph.output(tuple(recorder.node(part) for part in result))
+    recorder.graph.eliminate_dead_code()
+    graph = GraphModule(recorder.root, recorder.graph)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit")
+        traced: Callable[[Tensor], tuple[Tensor, ...]] = torch.jit.trace(graph, (x,), check_trace=False)
+    return traced
+
+
+def keep_freed_memory() -> None:
+    """Make freed temporaries stay with the process, where the C library (glibc) would return them.
+
+    Returned, each has to be mapped and cleared again at its next use, which at many dimensions takes
+    longer than what is computed in it. The library keeps blocks up to the size of the largest that
+    it has ever been given back, if that is at most 32 MB.
+    """
+    torch.empty(2**25 - 2**12, dtype=torch.uint8)

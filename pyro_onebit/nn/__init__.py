@@ -1,0 +1,34 @@
+"""Conditional networks: ``forward(c)`` returns a Distribution."""
+
+from pyro_onebit.nn.architecture import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture, Start
+from pyro_onebit.nn.between import GaussianNet, StretchNet
+from pyro_onebit.nn.decoder import BernoulliNet
+from pyro_onebit.nn.encoder import CodewordNet, MixtureNet, RowNet, SplineNet, TruncatedNet
+from pyro_onebit.nn.network import MIN_VARIANCE, RANGE, UNIT_BIAS, Network, normal, spread_bends, variance_of
+from pyro_onebit.nn.program import Program, frozen
+
+__all__ = [
+    "MIN_VARIANCE",
+    "ONE_LAYER",
+    "PLAIN",
+    "RANGE",
+    "REFERENCE",
+    "TWO_LAYER",
+    "UNIT_BIAS",
+    "Architecture",
+    "BernoulliNet",
+    "CodewordNet",
+    "GaussianNet",
+    "MixtureNet",
+    "Network",
+    "Program",
+    "RowNet",
+    "SplineNet",
+    "Start",
+    "StretchNet",
+    "TruncatedNet",
+    "frozen",
+    "normal",
+    "spread_bends",
+    "variance_of",
+]

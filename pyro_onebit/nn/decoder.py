@@ -1,0 +1,29 @@
+"""p(x|z1)."""
+
+from __future__ import annotations
+
+from pyro.distributions import Independent
+from torch import Tensor
+
+from pyro_onebit.distributions import BinaryBernoulli
+from pyro_onebit.nn.architecture import Architecture, Start
+from pyro_onebit.nn.network import Network
+
+
+class BernoulliNet(Network):
+    """p(x|z1): independent Bernoulli dimensions given z1 ``(..., 1)``, event ``(ndims,)``."""
+
+    slope: Tensor
+    centre: Tensor
+
+    def __init__(self, ndims: int, arch: Architecture, prob: float) -> None:
+        super().__init__(1, arch.width_x, [ndims], arch, prob)
+
+    def reset_parameters(self, start: Start, prob: float) -> None:
+        """Draw initial weights anew and set the skips."""
+        super().reset_parameters(start, prob)
+        self._set(slope=start.slope, centre=0.5 * sum(start.means(prob)))
+
+    def forward(self, c: Tensor) -> Independent:
+        """The conditional given z1."""
+        return BinaryBernoulli(logits=self.net(c) + self.slope * (c - self.centre)).to_event(1)

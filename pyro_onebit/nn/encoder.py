@@ -1,0 +1,116 @@
+"""q(z1|x) of several families."""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions import Independent, Normal, TransformedDistribution
+from pyro.distributions.transforms import AffineTransform
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from pyro_onebit.distributions import IncreasingSpline, NormalMixture, TruncatedNormal
+from pyro_onebit.nn.architecture import Architecture, Start
+from pyro_onebit.nn.network import RANGE, UNIT_BIAS, Network, normal, variance_of
+
+
+class RowNet(Network):
+    """q(z1|x) of some family given rows x ``(..., ndims)``, which starts around a place of its codeword's."""
+
+    low: Tensor
+    high: Tensor
+    variance_bias: Tensor
+
+    def __init__(self, ndims: int, param_dims: list[int], arch: Architecture, prob: float) -> None:
+        self.divisor = ndims if arch.average else 1
+        super().__init__(ndims, arch.width_x, param_dims, arch, prob)
+
+    def reset_parameters(self, start: Start, prob: float) -> None:
+        """Draw initial weights anew and set the skips."""
+        super().reset_parameters(start, prob)
+        low, high = start.means(prob)
+        self._set(variance_bias=start.variance_bias, low=low, high=high)
+        with torch.no_grad():
+            self.net.layers[0].weight.mul_(self.divisor)
+
+    def _start(self, c: Tensor) -> Tensor:
+        return torch.lerp(self.low, self.high, c.mean(-1, keepdim=True))
+
+
+class CodewordNet(RowNet):
+    """A Gaussian."""
+
+    def __init__(self, ndims: int, arch: Architecture, prob: float) -> None:
+        super().__init__(ndims, [1, 1], arch, prob)
+
+    def forward(self, c: Tensor) -> Independent:
+        """The conditional given rows c."""
+        mean, raw = self.net(c / self.divisor)
+        return normal(self._start(c) + mean, variance_of(raw + self.variance_bias).sqrt())
+
+
+class MixtureNet(RowNet):
+    """A mixture of Gaussians, which start closer and closer to the decoder's threshold, and narrower and lighter.
+
+    Component k starts at 2^-k times the first one's distance from the middle between the codewords, with 2^-k
+    times its width and weight: as a row of them fills a density that is cut off there.
+    """
+
+    shrink: Tensor
+
+    def __init__(self, ndims: int, components: int, arch: Architecture, prob: float) -> None:
+        self.components = components
+        super().__init__(ndims, [components] * 3, arch, prob)
+
+    def reset_parameters(self, start: Start, prob: float) -> None:
+        """Draw initial weights anew and set the skips."""
+        super().reset_parameters(start, prob)
+        self._set(shrink=[0.5**k if start.separation else 1.0 for k in range(self.components)])
+
+    def forward(self, c: Tensor) -> Independent:
+        """The conditional given rows c."""
+        logits, mean, raw = self.net(c / self.divisor)
+        centre = 0.5 * (self.low + self.high)
+        loc = centre + self.shrink * (self._start(c) - centre + mean)
+        scale = self.shrink * variance_of(raw + self.variance_bias).sqrt()
+        # The event dimension stands before the components'.
+        parts = (part[..., None, :] for part in (logits + self.shrink.log(), loc, scale))
+        return NormalMixture(*parts).to_event(1)
+
+
+class SplineNet(RowNet):
+    """A standard normal through a monotone rational spline, then shifted and scaled; all given x.
+
+    Linear rational splines (Dolatabadi, Erfani and Leckie 2020), whose inverse needs no root.
+    """
+
+    def __init__(self, ndims: int, bins: int, arch: Architecture, prob: float) -> None:
+        super().__init__(ndims, [bins, bins, bins - 1, bins, 1, 1], arch, prob)
+
+    def forward(self, c: Tensor) -> Independent:
+        """The conditional given rows c."""
+        *raws, mean, raw = self.net(c / self.divisor)
+        widths, heights, slopes, middles = (part[..., None, :] for part in raws)
+        # With raw values of 0 the spline is the identity.
+        knots = (widths.softmax(-1), heights.softmax(-1), softplus(slopes + UNIT_BIAS), middles.sigmoid())
+        spline = IncreasingSpline([part.double() for part in knots], bound=RANGE + 1.0, order="linear")
+        scale = variance_of(raw + self.variance_bias).sqrt()
+        affine = AffineTransform(self._start(c) + mean, scale)
+        base = Normal(torch.zeros_like(mean), torch.ones_like(mean))
+        return TransformedDistribution(base, [spline, affine]).to_event(1)
+
+
+class TruncatedNet(RowNet):
+    """A Gaussian cut off at a learned threshold, above which it lies for rows with more ones than zeros.
+
+    It starts as the prior, cut off at its codeword's place.
+    """
+
+    def __init__(self, ndims: int, arch: Architecture, prob: float) -> None:
+        super().__init__(ndims, [1, 1, 1], arch, prob)
+
+    def forward(self, c: Tensor) -> Independent:
+        """The conditional given rows c."""
+        mean, raw, threshold = self.net(c / self.divisor)
+        scale = variance_of(raw + UNIT_BIAS).sqrt()
+        side = torch.where(c.mean(-1, keepdim=True) > 0.5, 1.0, -1.0).to(mean.dtype)
+        return TruncatedNormal(mean, scale, self._start(c) + threshold, side).to_event(1)

@@ -1,0 +1,95 @@
+"""The figures of a study and of a comparison, each with its name and caption: what is listed here is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from pyro_onebit.plots.losses import cost_figure, loss_figure
+from pyro_onebit.plots.posteriors import aggregate_figure, comparison_figure, posterior_figure
+from pyro_onebit.plots.style import FAMILY, family_of, labels_of, save
+from pyro_onebit.studies import Study
+from pyro_onebit.training import Config
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the name of its file, and its caption."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+def study_drawings(study: Study) -> Iterator[Drawing]:
+    """A study's figures; none, if no run has succeeded."""
+    if study.table.empty:
+        return
+    yield Drawing(
+        "loss",
+        loss_figure(study.table),
+        "Left: the reconstruction's cost per dimension. Right: the loss. The Gaussian's lowest possible loss is "
+        "dashed, the entropy dotted, rings are the original experiment's published estimates. With one dimension the "
+        "latent is not worth its cost; with many it must carry the bit, and what a Gaussian cannot give back of it is "
+        "the distance to the entropy.",
+    )
+    yield Drawing(
+        "aggregate",
+        aggregate_figure(study.truths),
+        "The aggregate posterior q(z) of the top latent for each number of dimensions, over the prior: where it is not "
+        "the prior, bits are spent that buy nothing.",
+    )
+    labels = labels_of(sorted({family_of(config) for config, _ in study.truths}))
+    largest = {family_of(config): (config, truth) for config, truth in sorted(study.truths, key=lambda p: p[0].ndims)}
+    for family, label in labels.items():
+        config, truth = largest[family]
+        yield Drawing(
+            f"posterior-{_file_name(config, labels)}-ndims{config.ndims}",
+            posterior_figure(config, truth, label),
+            f"The top latent at n = {config.ndims}, {label}: q(z|x) of both codewords, the learned model's exact "
+            "posterior, the truncated normal that an ideal posterior is, and the prior.",
+        )
+
+
+def comparison_drawings(comparison: Study) -> Iterator[Drawing]:
+    """A comparison's figures; none, if no run has succeeded."""
+    if comparison.table.empty:
+        return
+    yield Drawing(
+        "loss-seconds",
+        cost_figure(comparison.table),
+        "The loss above the entropy against the seconds of training; a marker is a run.",
+    )
+    yield Drawing(
+        "posteriors",
+        comparison_figure(comparison.truths),
+        "Each guide's q(z|x), filled, over the exact posterior of its model, dashed.",
+    )
+
+
+def _file_name(config: Config, labels: dict[tuple[object, ...], str]) -> str:
+    """A family's part of a file's name: its number of layers, and whatever else tells it from others in the study."""
+    own = dict(zip(FAMILY, family_of(config), strict=True))
+    alike = [dict(zip(FAMILY, family, strict=True)) for family in labels]
+    alike = [other for other in alike if other["layers"] == own["layers"]]
+    more = [f"{own[name]}" for name in FAMILY if name != "layers" and len({other[name] for other in alike}) > 1]
+    return "-".join([f"layers{config.layers}", *more])
+
+
+def save_drawings(drawings: Iterable[Drawing], directory: Path) -> list[Path]:
+    """Write figures as PNG files.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        InputError: If the directory cannot be written.
+    """
+    paths = []
+    for drawing in drawings:
+        paths.append(directory / f"{drawing.name}.png")
+        save(drawing.figure, paths[-1], drawing.caption)
+    return paths

@@ -1,0 +1,81 @@
+"""Colours, names, and what every figure has."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from pyro_onebit.files import write_whole
+from pyro_onebit.studies import CELL
+from pyro_onebit.training import Config
+
+_DPI = 150
+#: Okabe and Ito's palette, which colour-blind readers can tell apart.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+_BLUE, _VERMILION, _GREEN, _PURPLE = PALETTE[:4]
+LAYER_COLOURS = {1: _BLUE, 2: _VERMILION}
+CODEWORD_COLOURS = (_GREEN, _PURPLE)
+PRIOR_COLOUR, IDEAL_COLOUR = _BLUE, _VERMILION
+DARK, GREY, LIGHT = "0.1", "0.6", "0.93"
+LAYER_NAMES = {1: "one layer", 2: "two layers"}
+
+#: What the runs of one curve have in common: all that a cell has but the number of dimensions.
+FAMILY = tuple(name for name in CELL if name != "ndims")
+
+
+def family_of(config: Config) -> tuple[Any, ...]:
+    """The family that a run belongs to."""
+    return tuple(getattr(config, name) for name in FAMILY)
+
+
+def labels_of(families: Iterable[tuple[Any, ...]], lead: str = "layers") -> dict[tuple[Any, ...], str]:
+    """What each of several families is called: by its leading column, and by what else tells it from others like it."""
+    families = list(dict.fromkeys(families))
+    labels = {}
+    for family in families:
+        own = dict(zip(FAMILY, family, strict=True))
+        alike = [other for other in families if other[FAMILY.index(lead)] == own[lead]]
+        more = [
+            f"p = {own[name]:g}" if name == "prob" else str(own[name])
+            for i, name in enumerate(FAMILY)
+            if name != lead and len({other[i] for other in alike}) > 1
+        ]
+        labels[family] = ", ".join([LAYER_NAMES[own[lead]] if lead == "layers" else str(own[lead]), *more])
+    return labels
+
+
+def colours_of(families: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+    """A colour for each of several families: its number of layers' own, or if these are not enough, another each."""
+    families = list(dict.fromkeys(families))
+    layers = [family[FAMILY.index("layers")] for family in families]
+    if len(set(layers)) == len(families):
+        return {family: LAYER_COLOURS[own] for family, own in zip(families, layers, strict=True)}
+    return {family: PALETTE[i % len(PALETTE)] for i, family in enumerate(families)}
+
+
+def legend(figure: Figure, **kwargs: Any) -> None:
+    """One legend for all panels, each label once."""
+    handles = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), frameon=False, **kwargs)
+
+
+def png(figure: Figure, caption: str = "") -> bytes:
+    """A figure as a PNG file's content, which holds its caption."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=_DPI, metadata={"Description": caption} if caption else None)
+    return content.getvalue()
+
+
+def save(figure: Figure, path: Path, caption: str = "") -> None:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises:
+        InputError: If the directory cannot be written.
+    """
+    write_whole(path, png(figure, caption))

@@ -1,0 +1,6 @@
+"""Panels, their refinement, and integrals over them."""
+
+from pyro_onebit.quadrature.grid import Grid
+from pyro_onebit.quadrature.refinement import refine
+
+__all__ = ["Grid", "refine"]

@@ -1,0 +1,172 @@
+"""A study or a comparison as one page for a reader: a single file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from PIL import Image, UnidentifiedImageError
+
+from pyro_onebit.errors import InputError
+from pyro_onebit.files import read_table, read_whole, write_whole
+from pyro_onebit.plots import png, training_figure
+from pyro_onebit.reporting.summary import summarise
+from pyro_onebit.reporting.tables import format_value, summary_columns
+from pyro_onebit.studies import (
+    STUDY_FILE,
+    Column,
+    Kind,
+    check_table,
+    load_config,
+    read_history,
+    read_metrics,
+    read_study,
+    read_versions,
+    records,
+    shown_columns,
+    with_derived,
+)
+
+_NAME = "report.html"
+_TITLES: dict[Kind, str] = {"results": "Results", "comparison": "Comparison", "failures": "Failures"}
+#: No figure of ours comes near.
+_MAX_BYTES = 2**24
+#: Training curves are drawn of at most so many runs.
+_CURVES = 24
+
+
+@dataclass(frozen=True)
+class _Table:
+    title: str
+    file: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Picture:
+    content: str
+    caption: str
+
+
+def write_report(out: Path) -> Path:
+    """Write ``report.html`` into the directory of a study or a comparison, from what is there.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: If there is no table, or something there is damaged.
+    """
+    tables = {kind: _read(out / f"{kind}.csv", kind) for kind in _TITLES if (out / f"{kind}.csv").exists()}
+    if not tables:
+        raise InputError(f"{out} holds no study: there is no results.csv or comparison.csv; run `onebit study` first")
+    environment = Environment(
+        loader=PackageLoader("pyro_onebit.reporting", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"shown": lambda column, value: format_value(value, column), "wrapped": _wrapped}
+    environment.tests["text_type"] = lambda kind: kind is str
+    study = out / STUDY_FILE
+    page = environment.get_template("report.html.j2").render(
+        title=f"{out.resolve().name}: the one-bit VAE",
+        lead=_lead(tables),
+        settings=read_study(study).to_toml() if study.exists() else "",
+        repeat=f"onebit {'compare' if 'comparison' in tables else 'study'} --config {STUDY_FILE}",
+        summary=_summary(tables.get("results", pd.DataFrame())),
+        tables=[_shown(kind, table) for kind, table in tables.items()],
+        pictures=[_picture(path) for path in sorted((out / "figures").glob("*.png"))],
+        training=_training(out),
+        versions=_versions(out),
+        version=version("pyro-onebit"),
+    )
+    write_whole(out / _NAME, page.encode())
+    return out / _NAME
+
+
+def _wrapped(name: str) -> Markup:
+    """A column's name, that may be broken after an underscore."""
+    return Markup(str(escape(name)).replace("_", "_<wbr>"))
+
+
+def _read(path: Path, kind: Kind) -> pd.DataFrame:
+    try:
+        return check_table(read_table(path), kind)
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path} is damaged: {error}") from None
+
+
+def _lead(tables: Mapping[Kind, pd.DataFrame]) -> str:
+    """How many runs there are, and how far from their limit the best and the worst end."""
+    table = tables.get("results", tables.get("comparison", pd.DataFrame()))
+    failed = len(tables.get("failures", ()))
+    lead = f"{len(table)} runs finished, {failed} failed. Losses are exact, by quadrature, in nats per datum."
+    if table.empty:
+        return lead
+    above, limit = "the entropy", "entropy"
+    if table["optimum"].notna().all():
+        above, limit = "the lowest loss of its guide's family", "optimum"
+    ranked = table.assign(distance=table["loss"] - table[limit]).sort_values("distance").iloc[[0, -1]]
+    best, worst = (
+        f"{row['distance']:.5f} ({row['guide']}, n = {row['ndims']}, seed {row['seed']})"
+        for row in ranked.to_dict("records")
+    )
+    return f"{lead} Above {above}, the best run ends {best}, the worst {worst}."
+
+
+def _summary(table: pd.DataFrame) -> _Table | None:
+    """A row for each cell, where cells have several seeds."""
+    if table.empty or len(summary := summarise(table)) == len(table):
+        return None
+    return _Table("Summary", "", summary_columns(summary), records(summary))
+
+
+def _shown(kind: Kind, table: pd.DataFrame) -> _Table:
+    full = table if kind == "failures" else with_derived(table)
+    return _Table(_TITLES[kind], f"{kind}.csv", shown_columns(kind, full), records(full))
+
+
+def _picture(path: Path) -> _Picture:
+    content = read_whole(path, _MAX_BYTES)
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            caption = str(image.info.get("Description", path.stem))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        raise InputError(f"{path} is no PNG file; run the study's command again to draw it") from None
+    return _Picture(base64.b64encode(content).decode(), caption)
+
+
+def _training(out: Path) -> _Picture | None:
+    histories = []
+    paths = sorted((out / "runs").glob("*/metrics.json"))
+    # Of many, some from everywhere in the grid.
+    for path in paths[:: -(-len(paths) // _CURVES) or 1]:
+        metrics, history = read_metrics(path), read_history(path.parent)
+        if len(history) and "loss" in history:
+            limit = metrics["optimum"]
+            histories.append((load_config(path.parent), metrics["entropy"] if limit is None else limit, history))
+    if not histories:
+        return None
+    which = "" if len(histories) == len(paths) else f"{len(histories)} of the {len(paths)} runs; "
+    caption = (
+        f"The loss during training, {which}above the lowest of the guide's family or, where that is not known, above "
+        "the entropy. It is an estimate, noisy, and of the parameters as they were; the table's losses are exact and "
+        "final."
+    )
+    return _Picture(base64.b64encode(png(training_figure(histories))).decode(), caption)
+
+
+def _versions(out: Path) -> list[tuple[str, str]]:
+    """What the runs were trained with: of runs from several machines it may be more than one."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((out / "runs").glob("*/config.json")):
+        for name, value in read_versions(path).items():
+            found.setdefault(name, set()).add(value)
+    return [(name, ", ".join(sorted(values))) for name, values in found.items()]

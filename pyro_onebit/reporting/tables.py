@@ -1,0 +1,145 @@
+"""Tables for a reader at a terminal, or in Markdown: all by one function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pyro_onebit.reporting.summary import summarise
+from pyro_onebit.studies import CELL, COLUMNS, Column, Kind, shown_columns, with_derived
+
+#: Of more runs than a screen has lines, a terminal shows the cells.
+_LINES = 60
+
+
+def format_value(value: Any, column: Column) -> str:
+    """A value as people read it: empty where there is none."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return format(value, column.format) if isinstance(value, float) else str(value)
+
+
+def _lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> list[list[str]]:
+    header = [column.title or column.name for column in columns]
+    return [header, *([format_value(row.get(column.name), column) for column in columns] for row in rows)]
+
+
+def text_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], note: str = "") -> str:
+    """Rows as aligned text.
+
+    Arguments:
+        rows: The rows.
+        columns: What to show of them.
+        note: What stands below.
+    """
+    cells = _lines(rows, columns)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    bars = ["│ " if column.bar else "" for column in columns]
+    header, *lines = [
+        " ".join(bar + cell.rjust(width) for bar, cell, width in zip(bars, line, widths, strict=True)) for line in cells
+    ]
+    return "\n".join([header, "─" * len(header), *lines, *([note] if note else [])])
+
+
+def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> str:
+    """Rows as a table in Markdown."""
+    header, *lines = _lines(rows, columns)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines))
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.astype(object).to_dict("records")]
+
+
+_NOTES = {
+    "results": "nats per datum; limit: the lowest loss of the guide's family, where it is known (see the README)",
+    "comparison": (
+        "nats; gap: of the loss to the entropy; approx., amort.: the parts of KL(q‖p); ideal: the family's gap to an\n"
+        "ideal threshold decoder's posterior; bent: by how much the learned posterior is closer to the family than that"
+    ),
+}
+
+
+def format_runs(table: pd.DataFrame, kind: Kind) -> str:
+    """A study's or a comparison's table as text; of more than 60 runs, a line for each cell of the grid instead."""
+    if len(table) > _LINES:
+        return format_summary(summarise(table))
+    table = with_derived(table)
+    return text_table(_rows(table), shown_columns(kind, table), _NOTES[kind])
+
+
+def format_summary(summary: pd.DataFrame) -> str:
+    """Cells, summed up over their seeds, as text."""
+    note = "worst, median, best: of the seeds, nats above the lowest loss of the family; each run: results.csv"
+    return text_table(_rows(summary), summary_columns(summary), note)
+
+
+def summary_columns(summary: pd.DataFrame) -> list[Column]:
+    """How the columns of `summarise` are shown: of those that say which cell it is, what varies."""
+    own = {column.name: column for column in shown_columns("results", summary)}
+    made = {name: column for column in COLUMNS for name in column.over_seeds}
+    columns = [own[name] for name in CELL if name in summary and name in own]
+    columns.append(Column("seeds", "number of seeds", type=int, bar=True))
+    for name in map(str, summary.columns):
+        if name in made and name not in CELL:
+            columns.append(Column(name, made[name].meaning, made[name].unit, format=made[name].format, optional=True))
+    return columns
+
+
+_CHECKS = (
+    Column("latent"),
+    Column("codeword"),
+    Column("target"),
+    Column("kl_forward", "nats", title="KL(q‖target)", bar=True),
+    Column("kl_reverse", "nats", title="KL(target‖q)"),
+    Column("wasserstein", title="W1"),
+    Column("ks", title="KS"),
+    Column("wrong_side_q", title="q, wrong side"),
+    Column("wrong_side_target", title="target, wrong side"),
+)
+
+
+def format_checks(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The posterior checks (`exact.posterior_checks`) as text: a line for each latent, target and codeword."""
+    note = (
+        "KL in nats; W1: Wasserstein-1, in units of the latent; KS: Kolmogorov-Smirnov distance;\n"
+        "∞: the first has mass where the second has none, as a truncated normal beyond its threshold"
+    )
+    # A divergence that has no number is infinite; other figures that have none are not defined.
+    infinite = ("kl_forward", "kl_reverse")
+    shown = [{**row, **{name: math.inf for name in infinite if row[name] is None}} for row in rows]
+    return text_table(shown, _CHECKS, note)
+
+
+_BOUNDS = (
+    Column("particles", title="K"),
+    Column("codeword"),
+    Column("estimate", "nats", format=".6f", title="sampled", bar=True),
+    Column("standard_error", "nats", title="± s.e."),
+    Column("expected", "nats", format=".6f"),
+    Column("gap", "nats", format=".6f", title="below log p"),
+    Column("ess", format=".1f", title="ESS", bar=True),
+    Column("largest_share", format=".2%", title="largest"),
+    Column("khat", format=".2f", title="k̂"),
+    Column("khat_ideal", format=".2f", title="ideal k̂"),
+    Column("trusted", title="k̂ below its limit"),
+)
+
+
+def format_bounds(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Sampled bounds beside their exact expectations (`bounds.bound_table`) as text."""
+    note = (
+        "nats; sampled: mean over repeats; expected: its exact expectation, by quadrature, and how far that is\n"
+        "below log p(x); ESS (effective sample size), largest weight's share, k̂: of one repeat; ideal k̂: of the law's\n"
+        "own K quantiles"
+    )
+    return text_table(
+        [{**row, "codeword": "mean" if row["codeword"] is None else row["codeword"]} for row in rows], _BOUNDS, note
+    )

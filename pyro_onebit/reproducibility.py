@@ -1,0 +1,53 @@
+"""What the last digit of a result depends on beside its inputs: seeds, threads and the default dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from pyro_onebit.errors import InputError
+
+__all__ = ["check_seed", "default_dtype", "one_thread", "seeded"]
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what torch's and numpy's generators do not both take, with an `InputError`."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed!r}; it must be a whole number from 0 to 2^63 - 1")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws within come from a seed, and need no gradient; torch's generator is afterwards as it was.
+
+    Raises:
+        InputError: If the seed is out of range.
+    """
+    check_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """How a sum is split among threads changes its last digit: within, torch has one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Within, torch makes tensors of this type where none is named."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,81 @@
+"""Runs on disk, grids of runs, studies and comparisons."""
+
+from pyro_onebit.studies.checkpoint import INTERVAL, StateFile
+from pyro_onebit.studies.comparison import compare, comparison_row
+from pyro_onebit.studies.executors import T, check_jobs, run_all
+from pyro_onebit.studies.grid import STUDY_FILE, StudyGrid, acquire, read_study
+from pyro_onebit.studies.inference_data import to_inference_data, write_inference_data
+from pyro_onebit.studies.runs import (
+    is_begun,
+    is_busy,
+    is_finished,
+    load_config,
+    load_run,
+    read_history,
+    read_metrics,
+    read_versions,
+    run_name,
+    run_path,
+    save_run,
+    train,
+)
+from pyro_onebit.studies.schema import (
+    CELL,
+    COLUMNS,
+    ORIGINAL,
+    Column,
+    Kind,
+    check_table,
+    columns_of,
+    complete_metrics,
+    records,
+    shown_columns,
+    to_table,
+    with_derived,
+)
+from pyro_onebit.studies.study import Study, cell_of, missing, run_study, write_failures
+
+__all__ = [
+    "CELL",
+    "COLUMNS",
+    "INTERVAL",
+    "ORIGINAL",
+    "STUDY_FILE",
+    "Column",
+    "Kind",
+    "StateFile",
+    "Study",
+    "StudyGrid",
+    "T",
+    "acquire",
+    "cell_of",
+    "check_jobs",
+    "check_table",
+    "columns_of",
+    "compare",
+    "comparison_row",
+    "complete_metrics",
+    "is_begun",
+    "is_busy",
+    "is_finished",
+    "load_config",
+    "load_run",
+    "missing",
+    "read_history",
+    "read_metrics",
+    "read_study",
+    "read_versions",
+    "records",
+    "run_all",
+    "run_name",
+    "run_path",
+    "run_study",
+    "save_run",
+    "shown_columns",
+    "to_inference_data",
+    "to_table",
+    "train",
+    "with_derived",
+    "write_failures",
+    "write_inference_data",
+]

@@ -1,0 +1,101 @@
+"""Guides and objectives side by side: what each costs, and which part of its gap is whose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from pyro_onebit.bounds import log_weights
+from pyro_onebit.diagnostics import gap_split, ideal_gap, khat
+from pyro_onebit.exact import Truth, finite, solve_joint
+from pyro_onebit.files import check_writable, write_table
+from pyro_onebit.studies.executors import check_jobs, run_all
+from pyro_onebit.studies.runs import run_name, train
+from pyro_onebit.studies.schema import to_table
+from pyro_onebit.studies.study import Study, cell_of, write_failures
+from pyro_onebit.training import Config, Run
+
+#: Draws a codeword that k̂ is fitted to.
+_DRAWS = 10_000
+
+
+def compare(
+    configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = True, cluster: str | None = None
+) -> Study:
+    """Train what is not there yet, judge each run and write ``out/comparison.csv``.
+
+    Runs are kept under ``out/runs`` as a study's are (`run_study`).
+
+    Arguments:
+        configs: The grid.
+        out: The comparison's directory.
+        jobs: Processes, each with one thread.
+        quiet: Show no progress bar.
+        cluster: Address of a Dask scheduler whose workers see the same files; then `jobs` is ignored.
+
+    Raises:
+        InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run.
+    """
+    # As a reader compares: guides and objectives at one number of dimensions.
+    configs = sorted(configs, key=attrgetter("ndims"))
+    check_jobs(jobs)
+    check_writable(out)
+    results = dict(run_all(_compare_one, configs, out, jobs, quiet=quiet, cluster=cluster))
+    rows: list[dict[str, Any]] = []
+    truths: dict[tuple[object, ...], tuple[Config, Truth]] = {}
+    failures: dict[Config, str] = {}
+    for i, config in enumerate(configs):
+        result = results[i]
+        if isinstance(result, str):
+            failures[config] = result
+        else:
+            row, truth = result
+            rows.append(row)
+            truths.setdefault(cell_of(config), (config, truth))
+    table = to_table(rows, "comparison")
+    write_table(out / "comparison.csv", table)
+    write_failures(failures, out)
+    return Study(table, {run_name(c): reason for c, reason in failures.items()}, list(truths.values()))
+
+
+def _compare_one(config: Config, path: Path) -> tuple[dict[str, Any], Truth]:
+    """One run in a worker: its row and densities."""
+    run = train(config, path)
+    truth = run.truth or run.judge().truth
+    return comparison_row(run, truth), truth
+
+
+def comparison_row(run: Run, truth: Truth) -> dict[str, Any]:
+    """A judged run's row of ``comparison.csv``.
+
+    Arguments:
+        run: The run.
+        truth: Its ``exact.solve(run.model, run.guide, run.data)``.
+
+    Returns:
+        The columns of `schema.COLUMNS` that stand in a comparison. None: infinite, or not defined.
+    """
+    figures, data = run.metrics, run.data
+    joint = solve_joint(run.model, run.guide, data, truth)
+    split = gap_split(run.model, run.guide, data, truth, joint)
+    ideal = ideal_gap(run.guide, data, truth)
+    mean = lambda per_codeword: finite(truth.probs @ per_codeword)  # noqa: E731
+    approximation = mean(split.approximation)
+    draws = log_weights(run.model, run.guide, data, _DRAWS, seed=run.config.seed)
+    return {
+        **figures,
+        "gap_nats": figures["loss"] - figures["entropy"],
+        "gap_bits": (figures["loss"] - figures["entropy"]) / math.log(2.0),
+        "kl_forward": mean(joint.kl_forward),
+        "kl_reverse": mean(joint.kl_reverse),
+        "amortisation": mean(split.amortisation),
+        "approximation": approximation,
+        "ideal_gap": ideal,
+        "bent": None if ideal is None or approximation is None else ideal - approximation,
+        "wasserstein": mean(truth.distances(truth.log_truncated)["wasserstein"]),
+        "khat": finite(khat(draws).max()),
+        "parameters": sum(p.numel() for p in run.guide.parameters()),
+    }

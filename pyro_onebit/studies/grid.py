@@ -1,0 +1,117 @@
+"""A study as a file: the grid that was asked for, to be shared, repeated, and held to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pyro_onebit.errors import InputError
+from pyro_onebit.files import lock, read_whole, restored, write_whole
+from pyro_onebit.registry import GUIDES, MODELS, Registry
+from pyro_onebit.training import Config, Settings, differences
+
+#: The file's name in a study's directory.
+STUDY_FILE = "study.toml"
+_MAX_BYTES = 2**20
+_MAX_RUNS = 100_000
+
+
+@dataclass(frozen=True)
+class StudyGrid(Settings):
+    """What a study trains: every combination of ndims, layers, models, guides, objectives and seeds.
+
+    Arguments:
+        ndims: Dimensions of x.
+        layers: Latent layers.
+        models: Registered models, each for its number of layers; none: each number of layers' own.
+        guides: Registered guides, each for its number of layers; none: each number of layers' own.
+        objectives: Training objectives; none: each recipe's own.
+        seeds: Seeds.
+    """
+
+    ndims: tuple[int, ...] = (1, 5, 10, 100, 1000)
+    layers: tuple[int, ...] = (1, 2)
+    models: tuple[str, ...] = ()
+    guides: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+
+    def configs(self) -> list[Config]:
+        """The configurations, every combination once.
+
+        Raises:
+            InputError: If a value is out of range, a name is unknown, a model's or a guide's number of layers is not
+                asked for, or there are more than 100,000.
+        """
+        axes = (self.ndims, self.layers, self.models, self.guides, self.objectives, self.seeds)
+        if (count := math.prod(max(1, len(axis)) for axis in axes)) > _MAX_RUNS:
+            raise InputError(f"the grid has {count} combinations; a study has at most {_MAX_RUNS}: make it several")
+        common: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Settings)}
+        models, guides = self._by_layers(MODELS, self.models), self._by_layers(GUIDES, self.guides)
+        objectives: tuple[str | None, ...] = self.objectives or (None,)
+        configs = [
+            Config(ndims, layers, model, guide, objective, seed, **common)
+            for layers in self.layers
+            for model, guide in itertools.product(models[layers], guides[layers])
+            for objective, ndims, seed in itertools.product(objectives, self.ndims, self.seeds)
+        ]
+        return list(dict.fromkeys(configs))
+
+    def _by_layers(self, registry: Registry[Any], names: Sequence[str]) -> dict[int, list[str | None]]:
+        """Of the names those that belong to each number of layers; if there are none, that number's own."""
+        for name in names:
+            if (layers := registry.find(name).layers) not in self.layers:
+                raise InputError(f"{registry.kind} {name!r} has {layers} layer(s), and layers is {list(self.layers)}")
+        return {
+            layers: [name for name in names if registry[name].layers == layers] if names else [None]
+            for layers in self.layers
+        }
+
+    def to_toml(self) -> str:
+        """The file's text; what is not set is left out."""
+        # Numbers, strings and lists of them are written in TOML as in JSON.
+        own_first = sorted(fields(self), key=lambda f: bool(f.kw_only))
+        entries = {f.name: value for f in own_first if (value := getattr(self, f.name)) not in (None, ())}
+        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in entries.items())
+
+
+def read_study(path: Path) -> StudyGrid:
+    """Read a grid from a TOML file; what it does not say is the default.
+
+    Guides may be another script's: `StudyGrid.configs` says if one is not known here.
+
+    Raises:
+        InputError: If it cannot be read, is no TOML, or has a name, or a kind of value, that a study does not.
+    """
+    content = read_whole(path, _MAX_BYTES)
+    try:
+        entries = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no TOML file: {error}") from None
+    try:
+        return restored(StudyGrid, entries, "a study")
+    except InputError as error:
+        raise InputError(f"{path} is no study: {error}") from None
+
+
+def acquire(out: Path, grid: StudyGrid) -> None:
+    """Keep a study's grid in its directory, or refuse a directory that holds another study.
+
+    Raises:
+        InputError: If it does; with the differences.
+    """
+    path = out / STUDY_FILE
+    # Of two commands that begin at the same time, the second finds the first one's.
+    with lock(out / ".study.lock"):
+        if not path.exists():
+            write_whole(path, grid.to_toml().encode())
+        elif (there := read_study(path)) != grid:
+            raise InputError(
+                f"{out} holds another study ({differences(there, grid)}); choose another directory with --out"
+            )

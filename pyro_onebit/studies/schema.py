@@ -1,0 +1,338 @@
+"""The figures of runs: each column of a table is declared once, and every table, file and page reads it here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+
+from pyro_onebit.errors import InputError
+from pyro_onebit.training import DEFAULT_MODELS, IDENTITY
+
+#: The original experiment's published results: (layers, ndims) to (loss, recon per dimension), nats,
+#: Monte Carlo estimates over 10,000 samples of one trained model each (github.com/RuiShu/one-bit-vae).
+ORIGINAL = {
+    (1, 1): (0.693146, 0.692536),
+    (1, 5): (1.066330, 0.0278800),
+    (1, 10): (1.140738, 0.00956119),
+    (1, 100): (1.426243, 0.00147573),
+    (1, 1000): (1.485946, 4.28207e-05),
+    (2, 1): (0.693192, 0.693038),
+    (2, 5): (0.721471, 0.00195538),
+    (2, 10): (0.723806, 9.19815e-05),
+    (2, 100): (0.722139, 2.29151e-05),
+    (2, 1000): (0.750554, 2.22730e-06),
+}
+#: No figure of a run comes near.
+_LARGEST = 1e300
+
+#: A table of runs: a study's results, a comparison, or the runs that failed.
+Kind = Literal["results", "comparison", "failures"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Arguments:
+        name: Its name in files and in Python.
+        meaning: What it is, in words.
+        unit: Nats, bits, seconds; empty if it has none.
+        type: What its values are: int, float or str.
+        format: How a number is shown.
+        title: Its name where people read it, if another.
+        tables: In whose files it stands; a run's metrics are what stands in a study's results.
+        shown: In which of them people see it. A column of `CELL` that is not the same in all rows always is.
+        over_seeds: The columns that sum it up over seeds, each with the name of a pandas aggregation.
+        optional: Whether it is empty where it is infinite, not known or not defined.
+        missing: What stands for it in a run of a version that had no such column, given the others.
+        derived: Computes it from a table's other columns; then it stands in no file.
+        bar: Whether a rule stands before it in a text table.
+    """
+
+    name: str
+    meaning: str = ""
+    unit: str = ""
+    type: type = float
+    format: str = ".5f"
+    title: str = ""
+    tables: tuple[Kind, ...] = ("results", "comparison")
+    shown: tuple[Kind, ...] = ()
+    over_seeds: Mapping[str, str] = field(default_factory=dict)
+    optional: bool = False
+    missing: Callable[[Mapping[str, Any]], Any] | None = None
+    derived: Callable[[pd.DataFrame], Any] | None = None
+    bar: bool = False
+
+
+def _original(place: int) -> Callable[[pd.DataFrame], Any]:
+    def values(table: pd.DataFrame) -> list[float]:
+        usual = (table["prob"] == 0.5) & (table["model"] == table["layers"].map(DEFAULT_MODELS))
+        cells = zip(table["layers"], table["ndims"], usual, strict=True)
+        known = [ORIGINAL.get((layers, ndims)) if is_usual else None for layers, ndims, is_usual in cells]
+        return [math.nan if pair is None else pair[place] for pair in known]
+
+    return values
+
+
+_ALL: tuple[Kind, ...] = ("results", "comparison", "failures")
+_BOTH: tuple[Kind, ...] = ("results", "comparison")
+_RESULTS: tuple[Kind, ...] = ("results",)
+_COMPARISON: tuple[Kind, ...] = ("comparison",)
+_NATS: dict[str, Any] = {"unit": "nats"}
+_COMPARED: dict[str, Any] = {"tables": _COMPARISON, "shown": _COMPARISON}
+
+#: Every column of a run, in the order of files and tables.
+COLUMNS = (
+    Column("layers", "latent layers", type=int, tables=_ALL, shown=_ALL),
+    Column("ndims", "dimensions of x", type=int, tables=_ALL, shown=_ALL),
+    Column("prob", "probability of codeword 1", format="g", tables=_ALL),
+    Column("model", "the model", type=str, tables=_ALL, missing=lambda metrics: DEFAULT_MODELS.get(metrics["layers"])),
+    Column("guide", "the guide", type=str, tables=_ALL, shown=("comparison", "failures")),
+    Column("objective", "what training maximised", type=str, tables=_ALL),
+    Column("seed", "the seed", type=int, tables=_ALL, shown=_ALL),
+    Column("run", "the run's directory", type=str, tables=("failures",)),
+    Column("reason", "why there is no result", type=str, tables=("failures",), shown=("failures",)),
+    Column("loss", "-ELBO", **_NATS, shown=_BOTH, over_seeds={"loss": "median"}, bar=True),
+    Column("optimum", "lowest loss of the guide's family", **_NATS, title="limit", shown=_RESULTS, optional=True),
+    Column(
+        "above",
+        "loss above the lowest of the guide's family",
+        **_NATS,
+        shown=_RESULTS,
+        over_seeds={"worst": "max", "median": "median", "best": "min"},
+        optional=True,
+        derived=lambda table: table["loss"] - table["optimum"].astype(float),
+    ),
+    Column("original", "the original experiment's loss", **_NATS, shown=_RESULTS, optional=True, derived=_original(0)),
+    Column("entropy", "of the data", **_NATS),
+    Column(
+        "gap_nats", "loss above the entropy", **_NATS, **_COMPARED, over_seeds={"worst_gap": "max", "best_gap": "min"}
+    ),
+    Column("gap_bits", "loss above the entropy", "bits", **_COMPARED),
+    Column("recon", "E[-log p(x|z1)], what the reconstruction costs", **_NATS),
+    Column(
+        "recon_per_dim",
+        "the same for each dimension",
+        **_NATS,
+        format=".2e",
+        title="recon/dim",
+        shown=_RESULTS,
+        bar=True,
+    ),
+    Column(
+        "original_recon",
+        "the original experiment's",
+        **_NATS,
+        format=".2e",
+        title="original",
+        shown=_RESULTS,
+        optional=True,
+        derived=_original(1),
+    ),
+    Column(
+        "kl1",
+        "E[log q(z1|x) - log p(z1)]; of two layers, - log p(z1|z2)",
+        **_NATS,
+        format=".4f",
+        shown=_RESULTS,
+        bar=True,
+    ),
+    Column("kl2", "E[log q(z2|z1) - log p(z2)]", **_NATS, format=".4f", shown=_RESULTS),
+    Column("log_evidence", "E[log p(x)]", **_NATS),
+    Column("kl_posterior", "E KL(q(z_top|x) ‖ p(z_top|x))", **_NATS, title="KL post.", shown=_RESULTS),
+    Column(
+        "kl_forward",
+        "E KL(q(z|x) ‖ p(z|x)) of all latents",
+        **_NATS,
+        **_COMPARED,
+        title="KL(q‖p)",
+        over_seeds={"kl_forward": "median"},
+        optional=True,
+        bar=True,
+    ),
+    Column(
+        "approximation",
+        "the part of kl_forward that is the family's",
+        **_NATS,
+        **_COMPARED,
+        title="approx.",
+        over_seeds={"approximation": "median"},
+        optional=True,
+    ),
+    Column(
+        "amortisation",
+        "the part of kl_forward that a member for each codeword would save",
+        **_NATS,
+        **_COMPARED,
+        title="amort.",
+        over_seeds={"amortisation": "median"},
+        optional=True,
+    ),
+    Column(
+        "ideal_gap",
+        "the family's gap to an ideal threshold decoder's posterior",
+        **_NATS,
+        **_COMPARED,
+        title="ideal",
+        over_seeds={"ideal_gap": "median"},
+        optional=True,
+    ),
+    Column(
+        "bent",
+        "by how much the learned posterior is closer to the family than that",
+        **_NATS,
+        **_COMPARED,
+        over_seeds={"bent": "median"},
+        optional=True,
+    ),
+    Column(
+        "kl_reverse",
+        "E KL(p(z|x) ‖ q(z|x)) of all latents",
+        **_NATS,
+        **_COMPARED,
+        title="KL(p‖q)",
+        optional=True,
+        bar=True,
+    ),
+    Column(
+        "wasserstein",
+        "Wasserstein-1 distance of q(z_top|x) from the truncated normal, in units of the latent",
+        **_COMPARED,
+        title="W1",
+        over_seeds={"wasserstein": "median"},
+        optional=True,
+    ),
+    Column(
+        "khat",
+        "Pareto k̂ of 10,000 weights, the worse codeword's",
+        **_COMPARED,
+        format=".2f",
+        title="k̂",
+        over_seeds={"khat": "median"},
+        optional=True,
+    ),
+    Column("mutual_information", "I_q(x; z_top)", **_NATS, format=".4f", title="I(x;z)", shown=_BOTH),
+    Column("kl_aggregate", "KL(q(z_top) ‖ p(z_top))", **_NATS),
+    Column(
+        "collapsed",
+        "whether the latent holds less than half of the entropy, though n > 1 makes it worth its cost",
+        format=".0%",
+        over_seeds={"collapsed": "mean"},
+        derived=lambda table: ((table["ndims"] > 1) & (table["mutual_information"] < 0.5 * table["entropy"])).astype(
+            float
+        ),
+    ),
+    Column("parameters", "the guide's number of parameters", **_COMPARED, type=int, title="params"),
+    Column("steps", "steps of the training", type=int),
+    Column("seconds", "time of the training", "s", format=".1f", shown=_BOTH, over_seeds={"seconds": "median"}),
+)
+
+#: What the runs of a cell, which differ in their seeds alone, have in common.
+CELL = tuple(name for name in IDENTITY if name != "seed")
+
+
+def columns_of(kind: Kind) -> list[Column]:
+    """The columns that stand in a table's file."""
+    return [column for column in COLUMNS if kind in column.tables and column.derived is None]
+
+
+def shown_columns(kind: Kind, table: pd.DataFrame) -> list[Column]:
+    """The columns of a table that people see: of those that say which run it is, what is not the same in all rows.
+
+    A derived column that has no value in any row is left out.
+    """
+    varies = {name for name in CELL if name in table and table[name].nunique() > 1}
+    # What each number of layers has as its own needs no saying.
+    for name in ("model", "guide", "objective"):
+        if name in varies and table.groupby("layers")[name].nunique().max() == 1:
+            varies.remove(name)
+    return [
+        column
+        for column in COLUMNS
+        if kind in column.tables
+        and (kind in column.shown or column.name in varies)
+        and not (column.derived and column.name in table and table[column.name].isna().all())
+    ]
+
+
+def to_table(rows: Iterable[Mapping[str, Any]], kind: Kind) -> pd.DataFrame:
+    """Rows as a table of a kind's columns; what else they hold is left out."""
+    columns = columns_of(kind)
+    table = pd.DataFrame(list(rows), columns=[column.name for column in columns])
+    return table.astype({column.name: column.type for column in columns})
+
+
+def with_derived(table: pd.DataFrame, columns: Iterable[Column] = COLUMNS) -> pd.DataFrame:
+    """A study's or a comparison's table with those of the columns that are derived from others."""
+    return table.assign(**{column.name: column.derived for column in columns if column.derived})
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows as plain Python values, None where there is none: what JSON can hold."""
+    values = table.astype(object).where(table.notna(), None)
+    return [
+        {
+            str(name): None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
+        for row in values.to_dict("records")
+    ]
+
+
+def complete_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's metrics as read from a file, in order, with what an older version had no column for.
+
+    Raises:
+        InputError: If a figure is missing or of a wrong kind, or one is not known here.
+    """
+    names = [column.name for column in columns_of("results")]
+    unknown = [name for name in metrics if name not in names]
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is no figure that this version knows")
+    complete: dict[str, Any] = {}
+    for column in columns_of("results"):
+        stands_in = column.missing(complete) if column.missing and column.name not in metrics else None
+        value = metrics.get(column.name, stands_in)
+        if not _is_right(column, value):
+            raise InputError(f"its {column.name} is {repr(value)[:60]}; it must be {_KINDS[column.type]}")
+        complete[column.name] = value
+    return complete
+
+
+def check_table(table: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """A table as read from a file, with what an older version had no column for.
+
+    Raises:
+        InputError: If a column is missing or has a value of a wrong kind.
+    """
+    table = table.copy()
+    for column in columns_of(kind):
+        if column.name not in table:
+            if column.missing is None:
+                raise InputError(f"it lacks {column.name}")
+            table[column.name] = [column.missing(row) for row in _rows(table)]
+        wrong = [value for value in table[column.name] if not _is_right(column, value)]
+        if wrong:
+            raise InputError(f"a {column.name} is {repr(wrong[0])[:60]}; it must be {_KINDS[column.type]}")
+    return to_table(_rows(table), kind)
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+_KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a name"}
+
+
+def _is_right(column: Column, value: Any) -> bool:
+    if column.type is str:
+        return isinstance(value, str)
+    if value is None or value != value:
+        return column.optional
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Of an integer too: one that a float cannot hold is none of ours.
+    return is_number and -_LARGEST < value < _LARGEST and (column.type is float or int(value) == value)

@@ -1,0 +1,114 @@
+"""A study: a grid of runs, and the table they fill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pyro_onebit.exact import Truth
+from pyro_onebit.files import check_writable, write_table
+from pyro_onebit.studies.executors import check_jobs, run_all
+from pyro_onebit.studies.runs import is_finished, load_run, read_metrics, run_name, run_path, train
+from pyro_onebit.studies.schema import CELL, to_table
+from pyro_onebit.training import Config
+
+#: Seconds after which the table is written again, while a study runs.
+_RENEWAL = 30.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """What became of a grid of runs, trained as a study or side by side in a comparison.
+
+    Arguments:
+        table: What ``results.csv`` or ``comparison.csv`` holds: a row for each run that succeeded, in the grid's order.
+        failures: Name and reason of each run that did not.
+        truths: Configuration and densities of the first run that succeeded in each cell (`CELL`).
+    """
+
+    table: pd.DataFrame
+    failures: dict[str, str]
+    truths: list[tuple[Config, Truth]]
+
+
+def cell_of(config: Config) -> tuple[object, ...]:
+    """What a run has in common with those that differ from it in the seed alone: its values of `CELL`."""
+    return tuple(getattr(config, name) for name in CELL)
+
+
+def missing(configs: Iterable[Config], out: Path) -> list[Config]:
+    """The configurations whose runs are not finished in a study's directory."""
+    return [config for config in configs if not is_finished(run_path(out, config))]
+
+
+def run_study(
+    configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = True, cluster: str | None = None
+) -> Study:
+    """Train every configuration whose run is not there yet, and write the table ``out/results.csv``.
+
+    Each run is kept under ``out/runs`` as soon as it is finished, and its state while it is trained; so the same call
+    resumes an earlier one that was stopped. Runs that failed are tried again. Their reasons are in
+    ``out/failures.csv``. The table is written every half minute, and however the call ends.
+
+    Arguments:
+        configs: The grid.
+        out: The study's directory.
+        jobs: Processes, each with one thread; a run's result does not depend on it.
+        quiet: Show no progress bar.
+        cluster: Address of a Dask scheduler whose workers see the same files; then `jobs` is ignored.
+
+    Raises:
+        InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run.
+    """
+    configs = list(configs)
+    check_jobs(jobs)
+    check_writable(out)
+    failures: dict[int, str] = {}
+    first: dict[tuple[object, ...], tuple[int, Truth | None]] = {}
+    written = time.monotonic()
+    try:
+        for i, result in run_all(_train_one, configs, out, jobs, quiet=quiet, cluster=cluster):
+            cell = cell_of(configs[i])
+            if isinstance(result, str):
+                failures[i] = result
+            # Of all others the densities go at once: a study may have thousands of runs.
+            elif i <= first.get(cell, (i, None))[0]:
+                first[cell] = (i, result)
+            if time.monotonic() - written > _RENEWAL:
+                _write_results(configs, out)
+                written = time.monotonic()
+    finally:
+        failed = {configs[i]: reason for i, reason in sorted(failures.items())}
+        table = _write_results(configs, out)
+        write_failures(failed, out)
+    found = sorted(first.values(), key=lambda pair: pair[0])
+    truths = [(configs[i], truth or load_run(run_path(out, configs[i])).judge().truth) for i, truth in found]
+    return Study(table, {run_name(config): reason for config, reason in failed.items()}, truths)
+
+
+def _write_results(configs: Iterable[Config], out: Path) -> pd.DataFrame:
+    """Write ``results.csv`` of the runs that are finished, whoever trained them, and when."""
+    paths = {config: run_path(out, config) for config in configs}
+    rows = [read_metrics(path / "metrics.json", config) for config, path in paths.items() if is_finished(path)]
+    table = to_table(rows, "results")
+    write_table(out / "results.csv", table)
+    return table
+
+
+def write_failures(failures: Mapping[Config, str], out: Path) -> None:
+    """Write ``failures.csv``, a row for each run that failed; if none did, there is no such file."""
+    path = out / "failures.csv"
+    if failures:
+        rows = [{**asdict(config), "run": run_name(config), "reason": why} for config, why in failures.items()]
+        write_table(path, to_table(rows, "failures"))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _train_one(config: Config, path: Path) -> Truth | None:
+    """One run in a worker; its densities if they are at hand."""
+    return train(config, path).truth

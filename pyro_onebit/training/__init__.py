@@ -1,0 +1,49 @@
+"""From a configuration to a trained, judged run."""
+
+from pyro_onebit.internals import AdjustedTraces
+from pyro_onebit.training.config import DEFAULT_GUIDES, DEFAULT_MODELS, DTYPES, IDENTITY, Config, Settings, differences
+from pyro_onebit.training.fitting import fit
+from pyro_onebit.training.lattice import LatticeNoise, lattice_noise, lattice_points, lattice_weights
+from pyro_onebit.training.objectives import (
+    DoublyReparameterised,
+    Objective,
+    RowwiseWakeSleep,
+    StickingTheLanding,
+    register_objective,
+)
+from pyro_onebit.training.optimizers import SOAP, OneOptimizer, make_optimizers
+from pyro_onebit.training.recipes import Recipe, register_recipe, resolve
+from pyro_onebit.training.run import Checkpoint, Run, build
+from pyro_onebit.training.step import CompiledELBO, EagerELBO
+
+__all__ = [
+    "DEFAULT_GUIDES",
+    "DEFAULT_MODELS",
+    "DTYPES",
+    "IDENTITY",
+    "SOAP",
+    "AdjustedTraces",
+    "Checkpoint",
+    "CompiledELBO",
+    "Config",
+    "DoublyReparameterised",
+    "EagerELBO",
+    "LatticeNoise",
+    "Objective",
+    "OneOptimizer",
+    "Recipe",
+    "RowwiseWakeSleep",
+    "Run",
+    "Settings",
+    "StickingTheLanding",
+    "build",
+    "differences",
+    "fit",
+    "lattice_noise",
+    "lattice_points",
+    "lattice_weights",
+    "make_optimizers",
+    "register_objective",
+    "register_recipe",
+    "resolve",
+]

@@ -1,0 +1,120 @@
+"""What identifies a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import torch
+
+from pyro_onebit.data import OneBitData
+from pyro_onebit.errors import InputError
+from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
+from pyro_onebit.reproducibility import check_seed
+from pyro_onebit.training.recipes import Recipe, resolve
+
+Dtype = Literal["float32", "float64"]
+Device = Literal["cpu", "cuda"]
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: The model and the guide that a number of layers is trained with if none is named.
+DEFAULT_MODELS = {1: "one_layer", 2: "two_layer"}
+DEFAULT_GUIDES = {1: "gaussian", 2: "two_layer"}
+#: What a row of results repeats of a run's configuration.
+IDENTITY = ("layers", "ndims", "prob", "model", "guide", "objective", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the runs of a study have in common.
+
+    Arguments:
+        prob: Probability of codeword 1.
+        preset: The recipe: the default, the same with more steps, the original experiment's, or one that is brought.
+        steps: Steps, if not the recipe's.
+        lr: First learning rate, if not the recipe's.
+        particles: Samples of the latents for each row, if not the recipe's: K of a bound on several; on a lattice, all.
+        dtype: Precision of the training; judging is in float64 always.
+        device: Where to train.
+    """
+
+    prob: float = 0.5
+    preset: str = "default"
+    steps: int | None = None
+    lr: float | None = None
+    particles: int | None = None
+    dtype: Dtype = "float32"
+    device: Device = "cpu"
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """What identifies a run.
+
+    Arguments:
+        ndims: Dimensions of x.
+        layers: Latent layers, 1 or 2.
+        model: A registered model; None is the number of layers' own.
+        guide: A registered guide; None is the number of layers' own.
+        objective: What is maximised; None is the preset's. Every run is judged on the plain ELBO.
+        seed: Seed of the initial parameters and of all noise.
+
+    Raises:
+        InputError: If a value is out of range, or a name is unknown.
+    """
+
+    ndims: int = 5
+    layers: int = 1
+    model: str | None = None
+    guide: str | None = None
+    objective: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        OneBitData(self.ndims, self.prob)
+        recipe = RECIPES.find(self.preset)
+        for name, known in (("dtype", get_args(Dtype)), ("device", get_args(Device))):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+        if not isinstance(self.layers, int) or self.layers not in DEFAULT_MODELS:
+            raise InputError(f"layers is {self.layers!r}; it must be 1 or 2")
+        defaults = {
+            "model": DEFAULT_MODELS[self.layers],
+            "guide": DEFAULT_GUIDES[self.layers],
+            "objective": recipe(self.layers).objective,
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        for registry, chosen in ((MODELS, self.model), (GUIDES, self.guide)):
+            if (layers := registry.find(chosen).layers) != self.layers:
+                raise InputError(f"{registry.kind} {chosen!r} belongs to {layers} layer(s), not {self.layers}")
+        objective = OBJECTIVES.find(self.objective)
+        if GUIDES[str(self.guide)].moving_support and not objective.pathwise:
+            pathwise = [name for name, known in OBJECTIVES.items() if known.pathwise]
+            raise InputError(
+                f"objective {self.objective!r} is wrong for guide {self.guide!r}, whose parameters move where its "
+                f"density is zero; take one of {', '.join(pathwise)}"
+            )
+        check_seed(self.seed)
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps is {self.steps}; it must be at least 1")
+        if self.particles is not None and self.particles < objective.fewest:
+            raise InputError(f"particles is {self.particles}; it must be at least {objective.fewest}")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise InputError(f"lr is {self.lr}; it must be positive")
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe that it is trained by (`recipes.resolve`)."""
+        return resolve(self)
+
+
+def differences(there: Any, here: Any) -> str:
+    """What is not the same in two of one dataclass, in words."""
+    return "; ".join(
+        f"{f.name} {old!r} there, {new!r} here"
+        for f in fields(there)
+        if (old := getattr(there, f.name)) != (new := getattr(here, f.name))
+    )

@@ -1,0 +1,261 @@
+"""`fit`: stochastic variational inference from a seed to a judged run."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import SVI
+from torch import Tensor
+from tqdm import tqdm
+
+from pyro_onebit.data import OneBitData
+from pyro_onebit.errors import InputError, NotCompilableError, TrainingError
+from pyro_onebit.guides import Guide, check_guide, is_reparameterised
+from pyro_onebit.models import Model
+from pyro_onebit.nn import PLAIN
+from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES
+from pyro_onebit.reproducibility import default_dtype, one_thread
+from pyro_onebit.training.config import DTYPES, Config
+from pyro_onebit.training.lattice import LatticeNoise
+from pyro_onebit.training.optimizers import OneOptimizer
+from pyro_onebit.training.run import Checkpoint, Run
+from pyro_onebit.training.step import CompiledELBO, EagerELBO
+
+#: A history has about this many rows, whatever the number of steps.
+_HISTORY_ROWS = 100
+
+
+@contextmanager
+def _isolated(config: Config) -> Iterator[None]:
+    """Pyro's store and validation flag, torch's generator, dtype and thread count, are as before afterwards.
+
+    One thread: a run must come out the same alone and beside others.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(one_thread())
+        stack.enter_context(pyro.get_param_store().scope())
+        stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(default_dtype(DTYPES[config.dtype]))
+        torch.manual_seed(config.seed)
+        yield
+
+
+def fit(
+    model: Model,
+    guide: Guide,
+    data: OneBitData,
+    config: Config,
+    *,
+    quiet: bool = True,
+    on_step: Callable[[int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Run:
+    """Train a model and a guide, in place, and judge them exactly.
+
+    The default recipes start with the bit in the latent. Where that ends at a loss no lower than
+    that of ignoring the latent altogether (ndims times the entropy; so it is at ndims 1), the run
+    begins again from the plain start, and the better outcome stands. Both count as its time.
+
+    Arguments:
+        model: A Pyro model of rows x.
+        guide: Its guide.
+        data: The codewords.
+        config: Objective, preset, seed; its ndims, prob and guide describe `model`, `guide`, `data`.
+        quiet: Show no progress bar (none is shown either where standard error is no terminal).
+        on_step: Called with its number after each step.
+        checkpoint: Where the state is kept; what is there already is gone on from.
+
+    Raises:
+        TrainingError: If a loss, a gradient or the outcome's exact figures are not finite.
+        InputError: If `data`, `model` or `guide` is not the configuration's.
+    """
+    if (data.ndims, data.prob) != (config.ndims, config.prob):
+        raise InputError(f"data has ndims {data.ndims} and prob {data.prob}; the configuration has {config}")
+    expected_of = {"model": (model, MODELS[str(config.model)]), "guide": (guide, GUIDES[str(config.guide)])}
+    for what, (given, expected) in expected_of.items():
+        if not isinstance(given, expected):
+            raise InputError(f"{what} is a {type(given).__name__}; the configuration has {expected.__name__}")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is 'cuda', and torch finds none here; take 'cpu'")
+    run = Run(model, guide, data, config, config.recipe)
+    check_guide(str(config.guide), guide, data.codewords, config.layers)
+    with _isolated(config):
+        training = _Training(run, quiet, on_step, checkpoint)
+        try:
+            training.first()
+            if _is_worse_than_no_latent(run):
+                training.again()
+        except ArithmeticError as error:
+            raise TrainingError(f"{error}; the last parameters before it are kept", run) from None
+    return run
+
+
+def _is_worse_than_no_latent(run: Run) -> bool:
+    """Whether a run that was started with its bit in the latent would do better without one.
+
+    A decoder that ignores z, and a guide that is the prior, cost ndims times the entropy.
+    """
+    planted = run.recipe.arch.start != PLAIN
+    return planted and run.metrics["loss"] >= run.data.ndims * run.data.entropy
+
+
+def _on_lattice(run: Run, particles: int) -> tuple[Any, LatticeNoise]:
+    """The run's objective with so many particles, and the noise to evaluate it under."""
+    noise = LatticeNoise(particles, run.data.probs, run.recipe.noise_width)
+    return OBJECTIVES[str(run.config.objective)](particles), noise
+
+
+def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
+    """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by."""
+    recipe, model, guide = run.recipe, run.model, run.guide
+    parameters = [*model.parameters(), *guide.parameters()]
+    # A gradient by the score has no use for noise that is given, and none for weights.
+    if recipe.particles and is_reparameterised(guide, run.data.codewords):
+        # The two codewords, each with its probability: the loss is per datum already.
+        x = run.data.codewords
+        seen = recipe.seen(run.data.ndims)
+        elbo, noise = _on_lattice(run, seen)
+        unseen = _on_lattice(run, recipe.particles - seen) if seen < recipe.particles else None
+        try:
+            return CompiledELBO(elbo, model, guide, x, recipe.clip, noise, unseen), x, 1
+        except NotCompilableError:
+            return EagerELBO(elbo, parameters, recipe.clip, noise), x, 1
+    x = run.data.rows(recipe.rows)
+    objective = OBJECTIVES[str(run.config.objective)]
+    elbo = objective(recipe.samples)
+    if objective.is_mean:
+        with suppress(NotCompilableError):
+            return CompiledELBO(elbo, model, guide, x, recipe.clip), x, recipe.rows
+    return EagerELBO(elbo, parameters, recipe.clip), x, recipe.rows
+
+
+class _Training:
+    """A run's attempts at training, from the beginning or from where they were left."""
+
+    def __init__(
+        self, run: Run, quiet: bool, on_step: Callable[[int], None] | None, checkpoint: Checkpoint | None
+    ) -> None:
+        self.run, self.quiet, self.on_step, self.checkpoint = run, quiet, on_step, checkpoint
+        self.programs: dict[str, Any] = {"model": run.model, "guide": run.guide}
+        #: The first attempt's outcome, while there is a second.
+        self.planted: dict[str, Any] | None = None
+        self.left = checkpoint.restore() if checkpoint else None
+        if checkpoint and self.left:
+            with checkpoint.restoring():
+                run.history = {name: list(map(float, values)) for name, values in self.left["history"].items()}
+                if len(set(map(len, run.history.values()))) > 1:
+                    raise ValueError
+                run.seconds, self.planted = float(self.left["seconds"]), self.left["planted"]
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.run.config.device == "cuda"
+
+    def first(self) -> None:
+        """Train from the recipe's start, and judge."""
+        if self.planted is None:
+            self._train(0)
+            self.run.judge()
+        else:
+            self.run.metrics = {"loss": self.planted["loss"]}
+
+    def again(self) -> None:
+        """Train from the start in which the latents carry nothing; keep the better outcome."""
+        if self.planted is None:
+            self.planted = {**copy.deepcopy(self._states()), "loss": self.run.metrics["loss"]}
+            for program in self.programs.values():
+                program.reset_parameters(PLAIN, self.run.data.prob)
+        try:
+            self._train(1)
+            better = self.run.judge()["loss"] <= self.planted["loss"]
+        except ArithmeticError:
+            better = False
+        if not better:
+            self._load(self.planted)
+            self.run.judge()
+
+    def _states(self) -> dict[str, Any]:
+        return {name: program.state_dict() for name, program in self.programs.items()}
+
+    def _load(self, states: dict[str, Any]) -> None:
+        for name, program in self.programs.items():
+            program.load_state_dict(states[name])
+
+    def _train(self, attempt: int) -> None:
+        programs, device = self.programs.values(), torch.device(self.run.config.device)
+        try:
+            for program in programs:
+                program.to(device)
+            with device:
+                self._steps(attempt)
+        finally:
+            for program in programs:
+                program.cpu()
+
+    def _steps(self, attempt: int) -> None:
+        start = time.perf_counter()
+        run, recipe = self.run, self.run.recipe
+        run.guide.train()
+        estimator, x, rows = _estimator(run)
+        optimizer = OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
+        svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
+        stride = -(-recipe.steps // _HISTORY_ROWS)
+        begin, spent = self._resume(optimizer), run.seconds
+        steps: Iterable[int] = range(begin, recipe.steps)
+        # A bar that is not shown would still make a semaphore, and a killed process leave it behind.
+        if not self.quiet:
+            steps = tqdm(steps, initial=begin, total=recipe.steps, disable=None, leave=False, unit="step")
+        try:
+            for step in steps:
+                lr = optimizer.lr
+                loss = svi.step(x)
+                if step % stride == 0:
+                    terms = {name: value / rows for name, value in estimator.terms.items()}
+                    row = {"attempt": attempt, "step": step, "loss": loss / rows, **terms, "lr": lr}
+                    for name, value in row.items():
+                        run.history.setdefault(name, []).append(value)
+                if self.on_step is not None:
+                    self.on_step(step)
+                if self.checkpoint is not None and (self.checkpoint.due() or step + 1 == recipe.steps):
+                    run.seconds = spent + time.perf_counter() - start
+                    self._keep(step + 1, optimizer)
+        except ArithmeticError as error:
+            raise ArithmeticError(f"step {step}: {error}") from None
+        finally:
+            run.guide.eval()
+            run.seconds = spent + time.perf_counter() - start
+
+    def _keep(self, step: int, optimizer: OneOptimizer) -> None:
+        assert self.checkpoint is not None
+        state = {
+            "step": step,
+            "seconds": self.run.seconds,
+            "history": self.run.history,
+            "planted": self.planted,
+            "optimizers": [one.state_dict() for one in optimizer.optimizers],
+            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._on_gpu else [])],
+            **self._states(),
+        }
+        self.checkpoint.keep(state)
+
+    def _resume(self, optimizer: OneOptimizer) -> int:
+        """Take up the state that was left, once; the step to begin with."""
+        state, self.left = self.left, None
+        if self.checkpoint is None or state is None:
+            return 0
+        with self.checkpoint.restoring():
+            self._load(state)
+            for one, own in zip(optimizer.optimizers, state["optimizers"], strict=True):
+                one.load_state_dict(own)
+            own, *of_gpus = state["generators"]
+            torch.set_rng_state(own)
+            if self._on_gpu:
+                torch.cuda.set_rng_state_all(of_gpus)
+            return int(state["step"])

@@ -1,0 +1,112 @@
+"""The optimisers of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pyro.optim import PyroOptim
+from torch import Tensor, nn
+
+from pyro_onebit.training.recipes import Recipe
+
+#: Steps between two renewals of the eigenbasis.
+_RENEWAL = 10
+_EPS = 1e-8
+
+
+class SOAP(torch.optim.Optimizer):
+    r"""SOAP (Vyas et al. 2024, algorithm 3) for matrices of one shape, stacked.
+
+    With gradients G of shape ``(matrices, rows, columns)``, the running means of :math:`G G^T` and
+    :math:`G^T G` have eigenvectors :math:`Q_L, Q_R`. Adam's second moment is kept for
+    :math:`Q_L^T G Q_R`, and its step is taken there and turned back. The first step only sets the
+    bases; every ten steps one power iteration and a QR decomposition renew them.
+
+    Libraries take the parameters one by one, which for four matrices of 48 x 48 costs more than the
+    model's and the guide's gradient. The tests hold this to the same figures as ``pytorch_optimizer``.
+
+    Arguments:
+        params: Matrices of one shape; each must have a gradient at every step.
+        lr: Learning rate.
+        betas: Decay of the means of the gradient; and of its square and its products.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, betas: tuple[float, float]) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """Update the parameters from their gradients."""
+        for group in self.param_groups:
+            self._step(group)
+
+    def _step(self, group: dict[str, Any]) -> None:
+        params: list[Tensor] = group["params"]
+        beta1, beta2 = group["betas"]
+        grad = torch.stack([p.grad for p in params])  # type: ignore[misc]
+        state = self.state[params[0]]
+        if not state:
+            state["step"] = 0
+            state["mean"], state["square"] = torch.zeros_like(grad), torch.zeros_like(grad)
+            for side, product in _products(grad).items():
+                state[f"product_{side}"] = (1.0 - beta2) * product
+                state[f"basis_{side}"] = torch.linalg.eigh(state[f"product_{side}"]).eigenvectors.flip(-1)
+            return
+        state["step"] += 1
+        step, left, right = state["step"], state["basis_left"], state["basis_right"]
+        state["mean"].lerp_(grad, 1.0 - beta1)
+        state["square"].lerp_((left.mT @ grad @ right).square(), 1.0 - beta2)
+        direction = (left.mT @ state["mean"] @ right) / state["square"].sqrt().add_(_EPS)
+        size = group["lr"] * (1.0 - beta2**step) ** 0.5 / (1.0 - beta1**step)
+        torch._foreach_add_(params, list((left @ direction @ right.mT).unbind()), alpha=-size)
+        for side, product in _products(grad).items():
+            state[f"product_{side}"].lerp_(product, 1.0 - beta2)
+            if step % _RENEWAL == 0:
+                self._renew(state, side)
+
+    def _renew(self, state: dict[str, Any], side: str) -> None:
+        """The basis after one power iteration, its vectors in the order of their estimated eigenvalues."""
+        basis = state[f"basis_{side}"]
+        moved = state[f"product_{side}"] @ basis
+        order = (basis * moved).sum(-2).argsort(-1, descending=True)
+        along = order[..., :, None] if side == "left" else order[..., None, :]
+        state["square"] = state["square"].take_along_dim(along, -2 if side == "left" else -1)
+        state[f"basis_{side}"] = torch.linalg.qr(moved.take_along_dim(order[..., None, :], -1)).Q
+
+
+def _products(grad: Tensor) -> dict[str, Tensor]:
+    return {"left": grad @ grad.mT, "right": grad.mT @ grad}
+
+
+def make_optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """A recipe's optimizers: Adam, and SOAP for the square hidden layers if the recipe says so."""
+    hidden = [p for p in parameters if recipe.soap and p.ndim == 2 and min(p.shape) > recipe.arch.width_x]
+    others = [p for p in parameters if all(p is not h for h in hidden)]
+    # Beside SOAP, with its short memory, no longer than a rare failure of the decoder needs to be remembered.
+    betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
+    if hidden:
+        optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95)))
+    return optimizers
+
+
+class OneOptimizer(PyroOptim):
+    """Steps all parameters together, where `PyroOptim` would make each an optimizer of its own."""
+
+    def __init__(self, parameters: list[nn.Parameter], recipe: Recipe) -> None:
+        self.decay = (recipe.lr_final / recipe.lr) ** (1.0 / recipe.steps)
+        self.optimizers = make_optimizers(parameters, recipe)
+
+    @property
+    def lr(self) -> float:
+        """The next step's learning rate."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Take a step, and let the learning rate decay."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+            for group in optimizer.param_groups:
+                group["lr"] *= self.decay

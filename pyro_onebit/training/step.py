@@ -1,0 +1,169 @@
+"""An ELBO and its gradient as one graph of tensor operations, run without Python and without autograd.
+
+A step on two scalar latents is a few hundred small operations; what Pyro, the distributions and
+autograd do between them takes several times as long as they do. So they do it once: the model and
+the guide run under the ELBO, its gradient is taken, and the operations of both are recorded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import Trace_ELBO
+from pyro.infer.elbo import ELBO
+from pyro.infer.util import is_identically_zero
+from torch import Tensor, nn
+
+from pyro_onebit.errors import NotCompilableError
+from pyro_onebit.exact import sample_sites
+from pyro_onebit.internals import keep_freed_memory, particle_traces, record
+
+
+class CompiledELBO:
+    """What ``SVI(..., loss_and_grads=...)`` takes, for one model, one guide and rows of one shape.
+
+    Handlers around the construction are part of what is recorded; later ones are without effect.
+    Noise is drawn anew at each call, from torch's generator; the construction leaves it as it was.
+
+    Arguments:
+        elbo: A `Trace_ELBO` with vectorised particles.
+        model: A Pyro model of rows x whose shapes and control flow never change.
+        guide: Its guide, whose latents are all reparameterised.
+        x: Rows x; only their values may change later.
+        clip: Largest norm of the gradient of all parameters together; it is scaled down to that.
+        handler: Under what `elbo` is evaluated.
+        unseen: An ELBO whose particles the decoder does not see, and under what it is evaluated: they take
+            part in the KL terms alone, for next to nothing where the decoder is what takes time.
+
+    Raises:
+        NotCompilableError: If a latent of the guide is not reparameterised, a tensor's value is read, or elements
+            are picked by a mask.
+    """
+
+    def __init__(
+        self,
+        elbo: Trace_ELBO,
+        model: nn.Module,
+        guide: nn.Module,
+        x: Tensor,
+        clip: float | None = None,
+        handler: AbstractContextManager[Any] | None = None,
+        unseen: tuple[Trace_ELBO, AbstractContextManager[Any]] | None = None,
+    ) -> None:
+        self._parameters = [p for module in (model, guide) for p in module.parameters() if p.requires_grad]
+        self._names: list[str] = []
+
+        def loss_and_grads(x: Tensor) -> tuple[Tensor, ...]:
+            terms, surrogate = _evaluate(elbo, handler or nullcontext(), model, guide, x)
+            if unseen is not None:
+                blocked = poutine.block(model, hide=["x"])
+                more_terms, more_surrogate = _evaluate(*unseen, blocked, guide, x)
+                share = elbo.num_particles / (elbo.num_particles + unseen[0].num_particles)
+                # Both KL terms in their shares, and all of the reconstruction.
+                surrogate = share * surrogate + (1.0 - share) * (terms["recon"] + more_surrogate)
+                terms |= {name: torch.lerp(term, terms[name], share) for name, term in more_terms.items()}
+            self._names = list(terms)
+            grads = torch.autograd.grad(surrogate, self._parameters, materialize_grads=True)
+            norm = nn.utils.get_total_norm(grads)
+            if clip is not None:
+                grads = torch._foreach_mul(grads, (clip / (norm + 1e-6)).clamp(max=1.0))
+            return torch.stack([norm, *terms.values()]), *grads
+
+        # Arguments' checks are no part of a step.
+        with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
+            self._graph = record(loss_and_grads, x)
+        keep_freed_memory()
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The last call's estimate of ``recon, kl1`` (and ``kl2``), nats, summed over rows; they sum to its loss."""
+        return dict(zip(self._names, self._values, strict=True))
+
+    def __call__(self, model: nn.Module, guide: nn.Module, x: Tensor) -> float:
+        """Set each parameter's gradient; return the loss, the negative ELBO summed over rows, nats.
+
+        Raises:
+            ArithmeticError: If the loss or the gradient is not finite.
+        """
+        with torch.no_grad():
+            figures, *grads = self._graph(x)
+        norm, *self._values = figures.tolist()
+        loss: float = sum(self._values)
+        _check_finite(loss, norm)
+        for parameter, grad in zip(self._parameters, grads, strict=True):
+            parameter.grad = grad
+        return loss
+
+
+class EagerELBO:
+    """What ``SVI(..., loss_and_grads=...)`` takes, for any Pyro ELBO: evaluated as it is, its gradient clipped.
+
+    Arguments:
+        elbo: An objective.
+        parameters: What is trained.
+        clip: Largest norm of the gradient of all parameters together; it is scaled down to that.
+        handler: Under what `elbo` is evaluated.
+    """
+
+    def __init__(
+        self,
+        elbo: ELBO,
+        parameters: Sequence[nn.Parameter],
+        clip: float | None = None,
+        handler: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self._elbo, self._parameters = elbo, [p for p in parameters if p.requires_grad]
+        self._clip, self._handler = clip, handler or nullcontext()
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """None: not every objective is a sum of them."""
+        return {}
+
+    def __call__(self, model: nn.Module, guide: nn.Module, x: Tensor) -> float:
+        """Set each parameter's gradient; return the loss summed over rows, nats.
+
+        Raises:
+            ArithmeticError: If the loss or the gradient is not finite.
+        """
+        for parameter in self._parameters:
+            parameter.grad = None
+        with self._handler:
+            loss = self._elbo.loss_and_grads(model, guide, x)
+        # Wake-sleep has a loss for the model, which is the bound, and one for the guide.
+        bound = float(loss[0] if isinstance(loss, tuple) else loss)
+        norm = nn.utils.clip_grad_norm_(self._parameters, math.inf if self._clip is None else self._clip)
+        _check_finite(bound, float(norm))
+        return bound
+
+
+def _check_finite(loss: float, norm: float) -> None:
+    for what, value in (("loss", loss), ("gradient", norm)):
+        if not math.isfinite(value):
+            raise ArithmeticError(f"the {what} is not finite")
+
+
+def _evaluate(
+    elbo: Trace_ELBO, handler: AbstractContextManager[Any], model: Any, guide: nn.Module, x: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The terms of the negative ELBO, and what is differentiated in place of their sum; means over particles."""
+    with handler:
+        model_trace, guide_trace = particle_traces(elbo, model, guide, (x,), {})
+    model_sites, guide_sites = dict(sample_sites(model_trace)), dict(sample_sites(guide_trace))
+    log_p = {name: site["log_prob_sum"] for name, site in model_sites.items()}
+    terms = {"recon": -log_p["x"]} if "x" in log_p else {}
+    surrogate = -sum(log_p.values())
+    for name, site in sorted(guide_sites.items()):
+        _, score_function, entropy = site["score_parts"]
+        if not is_identically_zero(score_function):
+            raise NotCompilableError(f"the guide's latent {name!r} is not reparameterised")
+        terms[name.replace("z", "kl")] = site["log_prob_sum"] - log_p[name]
+        surrogate = surrogate + (0.0 if is_identically_zero(entropy) else entropy.sum())
+    count = elbo.num_particles
+    return {name: term / count for name, term in terms.items()}, surrogate / count

@@ -1,0 +1,149 @@
+"""Every script in analysis/ runs, small, from its command line."""
+
+import ast
+import importlib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+from conftest import SEED
+
+from pyro_onebit import Config, build, fit, save_run
+
+ANALYSIS = Path(__file__).parents[2] / "analysis"
+QUICK = ("--ndims", "3", "--steps", "20", "--jobs", "1")
+#: Arguments that make a script quick; a script without an entry fails the test below.
+SMALL = {
+    "exact_posterior.py": QUICK,
+    "iwae_bounds.py": [*QUICK, "--particles", "1", "40", "--draws", "200"],
+    "negative_kl1.py": QUICK,
+    "when_is_z_used.py": [*QUICK, "--followed", "2"],
+    "calibration.py": [*QUICK, "--simulations", "50"],
+    "custom_guide.py": QUICK,
+    "compare_guides.py": [*QUICK, "--guides", "gaussian", "truncated", "--seeds", "0"],
+    "compare_objectives.py": [
+        *(*QUICK, "--objectives", "elbo", "rws", "--seeds", "0", "--particles", "1", "2"),
+        *("--noise-particles", "1", "2", "--repeats", "2", "--half-trained", "2"),
+    ],
+    "survival.py": [
+        *("--sections", "kills", "--trials", "1", "--seeds", "1"),
+        *("--layers", "1", "--steps", "2", "--jobs", "1"),
+    ],
+    "bits_back.py": ["--ndims", "3", "--samples", "300", "--steps", "4", "--guides", "gaussian"],
+    "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "1"],
+    "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
+    "benchmarks/training.py": [
+        *("--steps", "3", "--ndims", "3", "--layers", "1", "--repeats", "1", "--threads", "1"),
+        *("--contenders", "package", "torch", "--sections", "cells", "step"),
+    ],
+}
+
+
+def load(script: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A script, as Python would run it: what lies beside it can be imported."""
+    path, name = ANALYSIS / script, f"analysis_{Path(script).stem}"
+    monkeypatch.syspath_prepend(str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_script_is_tested() -> None:
+    scripts = {
+        str(path.relative_to(ANALYSIS)) for folder in ("", "benchmarks") for path in (ANALYSIS / folder).glob("*.py")
+    }
+    assert scripts - {"common.py"} == set(SMALL)
+
+
+def test_scripts_import_public_names_only() -> None:
+    """A room is imported by its name, for what it lists."""
+    for path in ANALYSIS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pyro_onebit":
+                room = importlib.import_module(str(node.module))
+                assert str(node.module).count(".") <= 1, f"{path}: {node.module} is inside a room"
+                assert {alias.name for alias in node.names} <= set(room.__all__), f"{path}: {node.module}"
+
+
+def worst(table: pd.DataFrame, column: str, **where: object) -> float:
+    for name, value in where.items():
+        table = table[table[name] == value]
+    return float(table[column].max())
+
+
+#: What each script's answer must say: a pattern with a number, and that number from the table that it wrote.
+ANSWERS = {
+    "exact_posterior.py": (
+        r"one layer, n = 3: (?:no|nearly)\..*? is ([\d.]+) away in Wasserstein-1",
+        lambda table: worst(table, "wasserstein", layers=1, target="truncated"),
+    ),
+    "iwae_bounds.py": (r"two layers, n = 3: ([\d.]+) nats at K = 1,", lambda t: worst(t, "gap", layers=2, particles=1)),
+    "negative_kl1.py": (r"n = 3: kl1 is (-?[\d.]+) because", lambda table: worst(table, "kl1", z1="kept")),
+    "when_is_z_used.py": (
+        r"one layer: z (?:is unused; it carries|is used from n = 3 on \()\s?([\d.]+)",
+        lambda table: worst(table, "mutual_information", layers=1),
+    ),
+    "calibration.py": (
+        r"two layers, n = 3: .*exact distance ([\d.]+)",
+        lambda table: max(worst(table, f"ks_exact_{codeword}", layers=2) for codeword in (0, 1)),
+    ),
+    "custom_guide.py": (r"\(([\d.]+) against", lambda table: worst(table, "loss", guide="laplace")),
+    "compare_guides.py": (
+        r"the worst seed's: .*truncated ([\d.]+)",
+        lambda t: worst(t, "worst_gap", guide="truncated"),
+    ),
+    "compare_objectives.py": (r"The lowest exact loss, ([\d.]+)", lambda table: float(table["worst_loss"].min())),
+    "survival.py": (r"kills: (\d) of 1 ended", lambda table: float(table["same"].sum())),
+    "bits_back.py": (r"gaussian, n = 3: ([\d.]+) ±", lambda table: worst(table, "net")),
+    "ablation.py": (
+        r"no clipping ([\d.e+]+)",
+        lambda table: worst(table, "worst", variant="no clipping") / worst(table, "worst", variant="default"),
+    ),
+    "reliability.py": (r"default: \d+ of 4 runs collapsed; the worst ends ([\d.]+)", lambda t: worst(t, "worst")),
+    "benchmarks/training.py": (r"[Aa] step costs ([\d.]+) to", lambda table: float(table["ratio"].min())),
+}
+TABLES = {"custom_guide.py": "comparison", "benchmarks/training.py": "step"}
+
+
+@pytest.mark.parametrize("script", sorted(SMALL))
+def test_script(script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes a table and a figure, and its answer says what the table does."""
+    module = load(script, monkeypatch)
+    module.main(module.parse([*SMALL[script], "--out", str(tmp_path)]))
+    assert list(tmp_path.rglob("*.png"))
+    said = capsys.readouterr().out
+    pattern, figure = ANSWERS[script]
+    [number] = re.findall(pattern, said)[:1]
+    value = figure(pd.read_csv(tmp_path / f"{TABLES.get(script, Path(script).stem)}.csv"))
+    # To the digits that it is said with.
+    digits = len(number.partition("e")[0].partition(".")[2])
+    assert float(number) == pytest.approx(value, rel=1e-2 if "e" in number else 1e-12, abs=0.51 * 10.0**-digits)
+
+
+@pytest.mark.parametrize("script", ["exact_posterior", "iwae_bounds", "negative_kl1", "when_is_z_used", "calibration"])
+def test_a_trained_run_is_looked_at(
+    script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(ndims=4, layers=2, prob=0.3, steps=20, seed=SEED)
+    save_run(fit(*build(config), config), tmp_path / "run")
+    module = load(f"{script}.py", monkeypatch)
+    small = SMALL[f"{script}.py"]
+    module.main(module.parse([*small, "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]))
+    assert "| 4 |" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_reliability_goes_on_from_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("reliability.py", monkeypatch)
+    small = ["--ndims", "3", "--layers", "1", "--steps", "2", "--jobs", "1", "--out", str(tmp_path)]
+    first = module.train(module.parse([*small, "--seeds", "1"]))
+    monkeypatch.setattr("pyro_onebit.studies.runs.fit", None)  # would fail if anything were trained again
+    pd.testing.assert_frame_equal(module.train(module.parse([*small, "--seeds", "1"])), first)

@@ -1,0 +1,187 @@
+"""The command, as a user meets it: main() in process, and the installed script once."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyro_onebit.cli import main
+from pyro_onebit.files import read_table
+from pyro_onebit.studies import columns_of, records
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", "--ndims", "3", "--layers", "2", "--steps", "5", "--quiet", "--out", str(path)]) == 0
+    return path
+
+
+def test_train_writes_a_run(run_directory: Path) -> None:
+    names = ["config.json", "history.csv", "metrics.json", "parameters.safetensors", "posterior.nc"]
+    assert sorted(path.name for path in run_directory.iterdir()) == names
+    assert list(json.loads((run_directory / "metrics.json").read_text())) == [
+        column.name for column in columns_of("results")
+    ]
+
+
+def test_train_goes_on_and_keeps_what_is_there(
+    run_directory: Path, capsys: pytest.CaptureFixture, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("pyro_onebit.studies.runs.fit", None)  # would fail if anything were trained again
+    same = ["train", "--ndims", "3", "--layers", "2", "--steps", "5", "--quiet", "--out", str(run_directory)]
+    assert main([*same, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == json.loads((run_directory / "metrics.json").read_text())
+    assert captured.err == f"{run_directory} had this run already; it was not trained again\n"
+    assert main([*same, "--seed", "1", "--dtype", "float64"]) == 2
+    assert "holds another run (seed 0 there, 1 here; dtype 'float32' there, 'float64' here)" in capsys.readouterr().err
+
+
+def test_evaluate_recomputes_the_metrics(run_directory: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["evaluate", str(run_directory), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    errors, threshold, checks = (printed.pop(name) for name in ("errors", "threshold", "posterior"))
+    assert max(errors.values()) < 1e-6
+    assert threshold["ideal"] == 0.0
+    assert [row["latent"] for row in checks] == ["z2"] * 4 + ["z1"] * 2 + ["z1,z2"] * 2
+    assert printed == json.loads((run_directory / "metrics.json").read_text())
+    assert main(["evaluate", str(run_directory)]) == 0
+    shown = capsys.readouterr().out
+    assert f"loss               {printed['loss']:.8f}" in shown
+    assert f"{checks[0]['kl_reverse']:.5f}" in shown
+
+
+def test_bounds(run_directory: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["bounds", str(run_directory), "--particles", "1", "40", "--repeats", "3"]
+    assert main([*arguments, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["elbo"] < printed["log_evidence"] < printed["eubo"]
+    assert [row["particles"] for row in printed["rows"]] == [1] * 3 + [40] * 3
+    assert main(arguments) == 0
+    assert f"{printed['rows'][0]['expected']:.6f}" in capsys.readouterr().out
+    assert main([*arguments, "--alpha", "0.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][3]["expected"] < printed["rows"][3]["expected"]
+
+
+def test_bounds_where_the_upper_one_is_infinite(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A truncated guide has no mass where the posterior has some."""
+    out = str(tmp_path / "run")
+    assert main(["train", "--guide", "truncated", "--ndims", "3", "--steps", "3", "--quiet", "--out", out]) == 0
+    capsys.readouterr()
+    assert main(["bounds", out, "--particles", "2", "--repeats", "2", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["eubo"] is None
+    assert printed["elbo"] < printed["log_evidence"]
+    assert main(["bounds", out, "--particles", "2", "--repeats", "2"]) == 0
+    assert "EUBO inf" in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_be_evaluated(run_directory: Path, capsys: pytest.CaptureFixture, monkeypatch: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise ArithmeticError("quadrature did not settle")
+
+    monkeypatch.setattr("pyro_onebit.training.run.evaluate", fail)
+    assert main(["evaluate", str(run_directory)]) == 1
+    assert capsys.readouterr().err == "error: quadrature did not settle\n"
+
+
+def test_json_is_all_that_train_prints(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "--steps", "3", "--out", str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ndims"] == 5
+
+
+def test_study(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["study", "--ndims", "1", "3", "--layers", "1", "2", "--seeds", "0", "1", "--quiet", "--json"]
+    assert main([*arguments, "--steps", "3", "--jobs", "2", "--out", str(tmp_path)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    rows = records(read_table(tmp_path / "results.csv"))
+    assert [(row["layers"], row["ndims"], row["seed"]) for row in rows] == [
+        (layers, ndims, seed) for layers in (1, 2) for ndims in (1, 3) for seed in (0, 1)
+    ]
+    assert printed["rows"] == rows
+    assert len(list((tmp_path / "runs").iterdir())) == 8
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        *("aggregate.png", "loss.png", "posterior-layers1-ndims3.png", "posterior-layers2-ndims3.png")
+    ]
+    # A run is the same alone, in one process, and beside others.
+    alone = tmp_path / "alone"
+    main(["train", "--ndims", "3", "--layers", "2", "--seed", "1", "--steps", "3", "--quiet", "--out", str(alone)])
+    in_study = {**rows[-1], "seconds": None}
+    assert {**json.loads((alone / "metrics.json").read_text()), "seconds": None} == in_study
+
+
+def test_the_table_stands_beside_the_originals(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    main(["study", "--ndims", "5", "--layers", "2", "--steps", "2", "--quiet", "--jobs", "1", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "0.72147" in printed
+    assert "0.69315" in printed
+
+
+def test_a_failed_training_is_reported_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "run"
+    assert main(["train", "--lr", "1e30", "--steps", "20", "--quiet", "--out", str(out)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    assert (out / "parameters.safetensors").exists()
+    assert not (out / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--ndims", "0", "--out", "OUT"], "ndims is 0; it must be a whole number from 1"),
+        (["train", "--prob", "1.5", "--out", "OUT"], "prob is 1.5; it must lie strictly between 0 and 1"),
+        (["train", "--layers", "3", "--out", "OUT"], "layers is 3; it must be 1 or 2"),
+        (["train", "--guide", "none", "--out", "OUT"], "guide is 'none'; it must be one of"),
+        (["train", "--out", "/dev/null/run"], "cannot write /dev/null/run"),
+        (["train"], "--out"),
+        (["train", "--ndims", "five", "--out", "OUT"], "--ndims"),
+        (["study", "--ndims", "0", "--out", "OUT"], "ndims is 0"),
+        (["study", "--jobs", "0", "--out", "OUT"], "jobs is 0; it must be at least 1"),
+        (["study", "--out", "/dev/null/study"], "cannot write /dev/null/study"),
+        (["evaluate", "OUT/nothing"], "cannot read"),
+        (["evaluate"], "DIR"),
+        (["bounds", "OUT/nothing"], "cannot read"),
+        (["bounds", "RUN", "--particles", "0"], "particles is 0"),
+        (["bounds", "RUN", "--particles", "1.5"], "--particles"),
+        (["bounds", "RUN", "--repeats", "0"], "repeats is 0"),
+        (["bounds", "RUN", "--alpha", "nan"], "alpha is nan; it must be a finite number"),
+        (["bounds", "RUN", "--seed", "-1"], "seed is -1"),
+        (["nonsense"], "nonsense"),
+        ([], "study"),
+    ],
+)
+def test_what_the_user_got_wrong(
+    arguments: list[str], message: str, tmp_path: Path, run_directory: Path, capsys: pytest.CaptureFixture
+) -> None:
+    places = {"OUT": str(tmp_path), "RUN": str(run_directory)}
+    assert main([places.get(argument, argument).replace("OUT", str(tmp_path)) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_without_permission(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    tmp_path.chmod(0o500)
+    assert main(["train", "--out", str(tmp_path / "run")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_the_installed_command(run_directory: Path) -> None:
+    command = shutil.which("onebit", path=str(Path(sys.executable).parent))
+    assert command is not None
+    helped = subprocess.run([command, "train", "--help"], capture_output=True, text=True, check=True)
+    assert "--ndims" in helped.stdout
+    (run_directory / "parameters.safetensors").write_bytes(b"damage")
+    refused = subprocess.run([command, "evaluate", str(run_directory)], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ")
+    assert refused.stderr.count("\n") == 1

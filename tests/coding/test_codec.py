@@ -1,0 +1,261 @@
+"""The codec: it loses nothing, and its rate is the loss."""
+
+import math
+from collections.abc import Callable
+
+import constriction
+import numpy as np
+import pytest
+import torch
+from conftest import CHANCE, FixedGuide
+from scipy.special import logsumexp
+from torch import nn
+from torch.distributions import Bernoulli, Independent
+
+from pyro_onebit import Config, OneBitData, build
+from pyro_onebit.coding import Codec, Table
+from pyro_onebit.distributions import TruncatedNormal
+from pyro_onebit.errors import DamagedError, InputError
+from pyro_onebit.exact import gaussian_optimum
+
+
+class Decoder(nn.Module):
+    """Each dimension has the log-odds `logit` of z1."""
+
+    def __init__(self, ndims: int, logit: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.ndims, self.logit = ndims, logit
+
+    def p_x(self, z1: torch.Tensor) -> Independent:
+        return Independent(Bernoulli(logits=self.logit(z1).expand(*z1.shape[:-1], self.ndims)), 1)
+
+
+class HalvesGuide(nn.Module):
+    """The prior cut at zero: what the posterior of a hard threshold is."""
+
+    def q_z1(self, x: torch.Tensor) -> Independent:
+        side = 2.0 * x.mean(-1, keepdim=True) - 1.0
+        zero = torch.zeros_like(side)
+        return Independent(TruncatedNormal(zero, zero + 1.0, zero, side), 1)
+
+
+def linear(ndims: int, mean: float, sd: float) -> tuple[nn.Module, nn.Module, OneBitData]:
+    """A Gaussian guide and its best decoder."""
+    return Decoder(ndims, lambda z: 2.0 * mean / sd**2 * z), FixedGuide(mean, sd), OneBitData(ndims)
+
+
+def smooth_optimum() -> tuple[nn.Module, nn.Module, OneBitData]:
+    """The best Gaussian guide at n = 1000 and its decoder (FACTS: loss 1.50049)."""
+    return linear(1000, 0.9720, 0.2351)
+
+
+def hard_threshold() -> tuple[nn.Module, nn.Module, OneBitData]:
+    logit = math.log1p(-1e-6) - math.log(1e-6)
+    return Decoder(1000, lambda z: torch.where(z < 0, -logit, logit).to(z.dtype)), HalvesGuide(), OneBitData(1000)
+
+
+def samples_of(count: int, seed: int = 0, prob: float = 0.5) -> np.ndarray:
+    return (np.random.default_rng(seed).random(count) < prob).astype(np.uint8)
+
+
+def net_rate(codec: Codec, samples: np.ndarray) -> float:
+    words = codec.encode(samples)
+    assert np.array_equal(codec.decode(words, len(samples)), samples)
+    return (codec.bits(words) - codec.initial_bits) / len(samples)
+
+
+def programs(run):
+    return run.model, run.guide, run.data
+
+
+@pytest.mark.parametrize("ndims", [1, 5, 100, 1000])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_what_is_encoded_comes_back(layers: int, ndims: int) -> None:
+    """From a model that is not trained at all: what it costs is of no account here."""
+    config = Config(ndims=ndims, layers=layers, prob=0.3, seed=ndims)
+    for dither in (True, False):
+        codec = Codec(*build(config), dither=dither, seed=3, bins=512, points=128)
+        for samples in (
+            *(np.full(count, value, np.uint8) for count in (0, 1, 17) for value in (0, 1)),
+            samples_of(500),
+            samples_of(5000, seed=1, prob=0.05),
+        ):
+            words = codec.encode(samples)
+            assert np.array_equal(codec.decode(words, len(samples)), samples)
+        assert np.array_equal(words, codec.encode(samples))
+
+
+@pytest.mark.parametrize("popped", [True, False])
+@pytest.mark.parametrize("size", [2, 3, 100, 4096])
+def test_the_coder_has_exactly_the_masses_of_a_table(popped: bool, size: int) -> None:
+    weights = 30.0 * np.random.default_rng(size).standard_normal((2, size))
+    table = Table(weights, popped=popped)
+    assert (table.masses.sum(-1) == 2**24).all()
+    assert popped or (table.masses > 0).all()
+    kept = table.masses[1].nonzero()[0]
+    cumulative = np.cumsum(table.masses[1].astype(np.int64)) - table.masses[1]
+    state = 2**32 + 12345
+    for symbol in kept if len(kept) > 1 else []:
+        coder = constriction.stream.stack.AnsCoder(np.array([12345, 1], np.uint32))
+        assert coder.pos()[1] == state
+        table.push(coder, int(symbol), 1)
+        whole, rest = divmod(state, int(table.masses[1, symbol]))
+        words = coder.get_compressed().astype(object)
+        assert sum(word << (32 * i) for i, word in enumerate(words)) == whole * 2**24 + cumulative[symbol] + rest
+        assert table.pop(coder, 1) == symbol
+        assert coder.pos()[1] == state
+
+
+def test_a_table_of_quantiles_never_draws_what_is_too_rare() -> None:
+    log_weights = np.log(np.array([[1.0, 1e-12, 1.0]]))
+    assert Table(log_weights, popped=True).masses[0].tolist() == [2**23, 0, 2**23]
+    assert Table(log_weights, popped=False).masses[0, 1] > 0
+
+
+@pytest.mark.parametrize(("layers", "ndims"), [(1, 5), (2, 5), (2, 1000)])
+def test_the_expected_rate_is_the_loss(trained, layers: int, ndims: int) -> None:
+    run = trained(layers, ndims)
+    rate = Codec(*programs(run)).rate
+    assert rate.neg_elbo == pytest.approx(run.metrics["loss"] / math.log(2), abs=1e-9)
+    assert rate.mean == pytest.approx(rate.neg_elbo, abs=0.005)
+    assert rate.neg_elbo + rate.discretisation + rate.leak == pytest.approx(rate.mean, abs=1e-12)
+
+
+def test_the_rate_of_a_biased_source_is_near_its_entropy(trained) -> None:
+    run = trained(2, 5, 0.1)
+    rate = Codec(*programs(run)).rate
+    assert rate.mean == pytest.approx(run.metrics["loss"] / math.log(2), abs=0.005)
+    assert rate.mean < run.data.entropy / math.log(2) + 0.015
+
+
+def log_mgf(codec: Codec, s: float) -> np.ndarray:
+    """ln E exp(s bits) of a sample's bits, of each codeword, from the top latent down: `Codec.rate` has the moments."""
+    total = np.full(codec.bins, s * math.log2(codec.bins))
+    for posterior, likelihood in reversed(codec._chain):
+        log_q, log_p = posterior.log2_masses, likelihood.log2_masses
+        if likelihood is not codec._pixels:
+            log_p = log_p.T
+        drawn = np.isfinite(log_q)
+        bits = np.where(drawn, log_q, 0.0) - np.where(drawn, log_p, 0.0)
+        total = logsumexp(np.where(drawn, math.log(2) * log_q, -np.inf) + s * bits + total, axis=-1)
+    return total
+
+
+def rate_error(codec: Codec, count: int, ones: float, sign: int) -> float:
+    """How far a stream's rate may be above (sign 1) or below what is expected, but for a chance of `CHANCE` / 2.
+
+    By Chernoff's inequality, as in `conftest.excess`: rare samples cost so much that the standard error of the rate,
+    times a number, is no limit.
+    """
+    budget, se = math.log(2 / CHANCE) / count, codec.rate.standard_error(count, ones)
+    tilts = math.sqrt(2 * budget / count) / se * np.logspace(-1, 1, 15)
+    mean = codec.rate.of(ones)
+    return min(float(log_mgf(codec, sign * s) @ [1 - ones, ones] - sign * s * mean + budget) / s for s in tilts)
+
+
+@pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.5)])
+def test_a_dithered_stream_has_the_expected_rate(trained, layers: int, ndims: int, prob: float) -> None:
+    codec = Codec(*programs(trained(layers, ndims, prob)), seed=1)
+    samples = samples_of(60_000, prob=prob)
+    rate, ones = codec.rate, float(samples.mean())
+    below, above = (rate_error(codec, len(samples), ones, sign) for sign in (-1, 1))
+    assert -below < net_rate(codec, samples) - rate.of(ones) < above
+
+
+def test_a_truncated_normal_at_a_hard_threshold() -> None:
+    codec = Codec(*hard_threshold())
+    # A thousand dimensions, each wrong once in a million, on top of the bit itself.
+    expected = 1.0 - 1000 * math.log1p(-1e-6) / math.log(2)
+    assert expected == pytest.approx(1.0015, abs=1e-4)
+    assert codec.rate.mean == pytest.approx(expected, abs=1e-4)
+    assert net_rate(codec, samples_of(3000)) == pytest.approx(1.0015, abs=1e-3)
+
+
+def test_without_dither_the_smooth_optimum_is_not_what_is_measured() -> None:
+    dithered, naive = (Codec(*smooth_optimum(), dither=dither) for dither in (True, False))
+    assert dithered.rate.mean == pytest.approx(1.50049 / math.log(2), abs=0.001)
+    samples = samples_of(20_000)
+    # Without it tails never occur, and with them goes what the loss is heavy with.
+    assert net_rate(naive, samples) == pytest.approx(2.09, abs=0.02)
+    assert dithered.rate.mean - 2.09 > 0.07
+
+
+def test_latents_are_drawn_from_q() -> None:
+    """Of a program whose shape is known: how much latents hang on each other without dither is a matter of that."""
+    best = gaussian_optimum(5)
+    run = linear(5, best.loc[1], best.scale[1])
+    drawn: dict[bool, np.ndarray] = {}
+    for dither in (True, False):
+        codec = Codec(*run, dither=dither)
+        [(posterior, _)] = codec._chain
+        pop, seen = posterior.pop, []
+        posterior.pop = lambda coder, x, pop=pop, seen=seen: seen.append(pop(coder, x)) or seen[-1]
+        codec.encode(np.ones(20_000, np.uint8))
+        drawn[dither] = np.array(seen)
+        q = posterior.masses[1] / 2**24
+    levels = {dither: np.cumsum(q)[k] - q[k] / 2 for dither, k in drawn.items()}
+    correlation = {dither: np.corrcoef(u[1:], u[:-1])[0, 1] for dither, u in levels.items()}
+    # A level is the mean of a uniform number over a bin, so that what bounds the mean of those bounds its mean; and
+    # the correlation of so many is nearly normal.
+    assert abs(levels[True].mean() - 0.5) < math.sqrt(2 * math.log(2 / CHANCE) / 12 / 20_000)
+    assert abs(correlation[True]) < 5 / math.sqrt(20_000)
+    assert abs(correlation[False]) > 0.1
+
+
+def test_a_wider_grid_changes_little(trained) -> None:
+    run = trained(2, 5)
+    coarse, fine = (Codec(*programs(run), bins=bins, points=256).rate for bins in (256, 4096))
+    assert abs(fine.discretisation) < abs(coarse.discretisation)
+
+
+def test_a_fingerprint_tells_codecs_apart(trained) -> None:
+    run = trained(1, 5)
+    prints = [
+        Codec(*programs(run), **changes).fingerprint
+        for changes in ({}, {}, {"bins": 1024}, {"dither": False}, {"seed": 1})
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
+    with torch.no_grad():
+        moved = trained(1, 5)
+        weight = moved.model.p_x.net.layers[-1].bias
+        before = weight.clone()
+        weight[2] += 1e-5
+        assert Codec(*programs(moved)).fingerprint != prints[0]
+        weight.copy_(before)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "longer", "shorter", "noise", "empty", "zero"])
+def test_other_words_are_refused(trained, damage: str) -> None:
+    codec = Codec(*programs(trained(2, 5)))
+    samples = samples_of(2000)
+    words, count = codec.encode(samples), len(samples)
+    words = {"cut": words[3:], "noise": np.arange(1, 50, dtype=np.uint32), "empty": words[:0]}.get(damage, words).copy()
+    if damage == "flip":
+        words[len(words) // 2] ^= 64
+    if damage == "zero":
+        words[-1] = 0
+    count += {"longer": 1, "shorter": -1}.get(damage, 0)
+    with pytest.raises(DamagedError):
+        codec.decode(words, count)
+
+
+def test_a_count_beyond_all_words_is_refused_soon(trained) -> None:
+    codec = Codec(*programs(trained(1, 5)))
+    with pytest.raises(DamagedError):
+        codec.decode(codec.encode(samples_of(1000)), 2**63)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bins": 1000}, "power of two"),
+        ({"bins": 8}, "power of two"),
+        ({"points": 4}, "from 16"),
+        ({"bins": 65536, "points": 4096}, "bins times points"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(trained, settings: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Codec(*programs(trained(2, 5)), **settings)

@@ -1,0 +1,213 @@
+"""Quadrature against closed forms, worked cases, Monte Carlo and itself."""
+
+import copy
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from conftest import SEED, FixedGuide, HardDecoder, LinearDecoder, deviation
+from scipy import integrate, optimize, stats
+from torch.distributions import Independent, Normal
+
+from pyro_onebit import Config, OneBitData, Run, build, exact, fit
+from pyro_onebit.exact import gaussian_optimum
+
+FACTS_OPTIMUM = {1: 0.69315, 5: 1.06579, 10: 1.15371, 100: 1.35960, 1000: 1.50049}
+CASES = [(1, 1, 0.5), (1, 5, 0.5), (1, 1000, 0.3), (2, 1, 0.5), (2, 5, 0.5), (2, 100, 0.2), (2, 1000, 0.5)]
+
+
+@cache
+def trained(layers: int, ndims: int, prob: float) -> Run:
+    config = Config(ndims=ndims, layers=layers, prob=prob, steps=150, seed=SEED)
+    return fit(*build(config), config)
+
+
+def test_worked_case_of_a_hard_decoder() -> None:
+    figures = exact.evaluate(HardDecoder(1e-6), FixedGuide(0.972, 0.2351), OneBitData(1000))
+    assert figures["log_evidence"] == pytest.approx(-0.694147, abs=1e-6)
+    assert -figures["loss"] == pytest.approx(-1.694596, abs=1e-6)
+    assert figures["kl_posterior"] == pytest.approx(1.000449, abs=1e-6)
+
+
+@pytest.mark.parametrize("ndims", FACTS_OPTIMUM)
+def test_smooth_optimum_is_attained_by_its_linear_decoder(ndims: int) -> None:
+    best = gaussian_optimum(ndims)
+    loc, scale = best.loc[1], best.scale[1]
+    figures = exact.evaluate(LinearDecoder(2 * loc / scale**2), FixedGuide(loc, scale), OneBitData(ndims))
+    assert figures["loss"] == pytest.approx(FACTS_OPTIMUM[ndims], abs=1e-5)
+    assert figures["loss"] == pytest.approx(best.loss, abs=1e-8)
+    assert figures["optimum"] is None  # a guide that does not say its own
+    assert figures["kl1"] == pytest.approx(0.5 * (loc**2 + scale**2 - 1) - math.log(scale), abs=1e-9)
+
+
+@pytest.mark.parametrize("ndims", [1, 2, 5, 1000, 20_000])
+def test_evidence_against_scipy_quad(ndims: int) -> None:
+    slope = 30.0
+    truth = exact.solve(LinearDecoder(slope), FixedGuide(1.0, 0.2), OneBitData(ndims))
+
+    def joint(z: float) -> float:
+        return float(np.exp(-ndims * np.logaddexp(0, -slope * z)) * stats.norm.pdf(z))
+
+    evidence = integrate.quad(joint, -2, 12, points=[0, 0.1, 0.2, 0.5, 1.0], epsabs=1e-13, epsrel=1e-12, limit=500)[0]
+    assert float(truth.log_evidence[1]) == pytest.approx(math.log(evidence), abs=1e-7)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1e-2, 1e-4])
+def test_narrow_guides_are_resolved(scale: float) -> None:
+    guide, data = FixedGuide(2.0, scale), OneBitData(5)
+    figures = exact.evaluate(LinearDecoder(10.0), guide, data)
+    assert figures["kl1"] == pytest.approx(0.5 * (4 + scale**2 - 1) - math.log(scale), abs=1e-6)
+    assert figures["mutual_information"] == pytest.approx(math.log(2), abs=1e-6)
+    assert max(figures.errors.values()) < 1e-6
+
+
+@pytest.mark.parametrize(("layers", "ndims", "prob"), CASES)
+class TestTrainedRuns:
+    def test_identities(self, layers: int, ndims: int, prob: float) -> None:
+        run = trained(layers, ndims, prob)
+        m = run.metrics
+        assert m["loss"] == pytest.approx(m["recon"] + m["kl1"] + m["kl2"], abs=1e-12)
+        assert m["recon_per_dim"] == pytest.approx(m["recon"] / ndims)
+        gap = m["loss"] + m["log_evidence"]
+        if layers == 1:
+            assert gap == pytest.approx(m["kl_posterior"], abs=1e-6)
+        else:
+            assert gap >= m["kl_posterior"] - 1e-7
+        assert m["kl_posterior"] >= -1e-8
+        assert m["entropy"] + 1e-7 >= m["mutual_information"] >= -1e-8
+        assert -m["log_evidence"] >= m["entropy"] - 1e-7
+        assert m["loss"] >= m["optimum"] - 1e-7
+
+    def test_surgery(self, layers: int, ndims: int, prob: float) -> None:
+        run = trained(layers, ndims, prob)
+        truth = exact.solve(run.model, run.guide, run.data)
+        kl = float(truth.probs @ truth.under_q(truth.log_q - truth.log_prior))
+        parts = run.metrics["mutual_information"] + run.metrics["kl_aggregate"]
+        assert parts == pytest.approx(kl, abs=1e-9)
+        if layers == 1:
+            assert kl == pytest.approx(run.metrics["kl1"], abs=1e-9)
+
+    def test_densities_are_normalised(self, layers: int, ndims: int, prob: float) -> None:
+        run = trained(layers, ndims, prob)
+        truth = exact.solve(run.model, run.guide, run.data)
+        for log_density in (truth.log_q, truth.log_posterior, truth.log_aggregate, truth.log_prior):
+            total = log_density.exp() @ truth.weights
+            assert torch.allclose(total, torch.ones_like(total), atol=1e-7, rtol=0)
+
+    def test_doubled_nodes(self, layers: int, ndims: int, prob: float) -> None:
+        run = trained(layers, ndims, prob)
+        figures = exact.evaluate(run.model, run.guide, run.data)
+        assert max(figures.errors.values()) < 1e-6
+
+    @torch.no_grad()
+    def test_monte_carlo_agrees_within_its_error(self, layers: int, ndims: int, prob: float) -> None:
+        """By importance sampling: under q itself the reconstruction is a rare, large event."""
+        run = trained(layers, ndims, prob)
+        torch.manual_seed(1)
+        draws = max(5000, min(200_000, 20_000_000 // ndims))
+        x = run.data.codewords
+        q_z1 = run.guide.q_z1(x)
+        z1 = q_z1.mean + 1.8 * q_z1.stddev * torch.randn(draws, 2, 1)
+        weight = (q_z1.log_prob(z1) - Independent(Normal(q_z1.mean, 1.8 * q_z1.stddev), 1).log_prob(z1)).exp()
+        prior = Independent(Normal(torch.zeros(1), torch.ones(1)), 1)
+        terms = {"recon": -run.model.p_x(z1).log_prob(x)}
+        if layers == 1:
+            terms["kl1"] = q_z1.log_prob(z1) - prior.log_prob(z1)
+        else:
+            q_z2 = run.guide.q_z2(z1)
+            z2 = q_z2.sample()
+            terms["kl1"] = q_z1.log_prob(z1) - run.model.p_z1(z2).log_prob(z1)
+            terms["kl2"] = q_z2.log_prob(z2) - prior.log_prob(z2)
+        for name, values in terms.items():
+            weighted = (weight * values).double()
+            mean = float(run.data.probs.double() @ weighted.mean(0))
+            # Of both codewords' draws together, each with its probability.
+            error = deviation(weighted @ run.data.probs.double(), draws)
+            assert abs(mean - run.metrics[name]) < error + 1e-7, name
+
+
+@torch.no_grad()
+def test_two_layer_evidence_against_prior_sampling() -> None:
+    """A second way to the evidence: average the likelihood over draws of the prior."""
+    run = trained(2, 5, 0.5)
+    torch.manual_seed(2)
+    z1 = run.model.p_z1(torch.randn(200_000, 1)).sample()
+    likelihood = torch.stack([run.model.p_x(z1).log_prob(x).exp() for x in run.data.codewords]).double()
+    truth = exact.solve(run.model, run.guide, run.data)
+    for sample, log_evidence in zip(likelihood, truth.log_evidence, strict=True):
+        assert abs(float(sample.mean() - log_evidence.exp())) < deviation(sample, len(sample))
+
+
+def test_two_layer_top_posterior_against_a_direct_integral() -> None:
+    """q(z2|x) on the grid equals the one-dimensional integral over z1."""
+    run = trained(2, 5, 0.5)
+    truth = exact.solve(run.model, run.guide, run.data)
+    guide, x = copy.deepcopy(run.guide).double().requires_grad_(False), run.data.codewords.double()
+    q_z1 = guide.q_z1(x)
+    mean, sd = float(q_z1.mean[1, 0]), float(q_z1.stddev[1, 0])
+    for index in (len(truth.z) // 3, len(truth.z) // 2):
+        # By the trapezoidal rule, not by an adaptive one: whether that warns of its rounding hangs on the run.
+        direct = []
+        for count in (20_001, 40_001):
+            e = torch.linspace(-9, 9, count, dtype=torch.float64)
+            with torch.no_grad():
+                density = guide.q_z2((mean + sd * e)[:, None]).log_prob(truth.z[index][None]).exp()
+            direct.append(np.trapezoid(density.numpy() * stats.norm.pdf(e.numpy()), e.numpy()))
+        assert direct[0] == pytest.approx(direct[1], abs=1e-9)
+        assert float(truth.log_q[1, index].exp()) == pytest.approx(direct[1], abs=1e-7)
+
+
+@pytest.mark.parametrize(("ndims", "prob"), [(2, 0.5), (5, 0.3), (5, 0.95), (100, 0.1), (1000, 0.7), (100_000, 0.5)])
+def test_optimum_by_a_second_method(ndims: int, prob: float) -> None:
+    """All four numbers free, the trapezoidal rule, gradient-based search."""
+    z = np.linspace(-16, 16, 20_001)
+    p = np.array([1 - prob, prob])
+
+    def loss(v: np.ndarray) -> float:
+        loc, scale = v[:2], np.exp(v[2:])
+        joint = [np.log(p[c]) + stats.norm.logpdf(z, loc[c], scale[c]) for c in (0, 1)]
+        surprise = sum(np.exp(joint[c]) * np.logaddexp(0, joint[1 - c] - joint[c]) for c in (0, 1))
+        conditional_entropy = float(np.trapezoid(surprise, z))
+        return ndims * conditional_entropy + float(p @ (0.5 * (loc**2 + scale**2 - 1) - np.log(scale)))
+
+    starts = [np.array([-prob * s, (1 - prob) * s, -1.2, -1.2]) for s in (2.0, 4.0)]
+    second = min(optimize.minimize(loss, s, method="BFGS").fun for s in starts)
+    assert exact.optimum(ndims, prob) == pytest.approx(second, abs=1e-5)
+
+
+@pytest.mark.parametrize("prob", [0.05, 0.5, 0.8])
+def test_one_dimension_needs_no_latent(prob: float) -> None:
+    best = gaussian_optimum(1, prob)
+    assert best.loss == OneBitData(1, prob).entropy
+    assert best.loc == (0.0, 0.0)
+    assert gaussian_optimum(2, prob).loss < 2 * OneBitData(2, prob).entropy
+
+
+def test_optimum_is_symmetric_in_the_codewords() -> None:
+    assert exact.optimum(7, 0.2) == pytest.approx(exact.optimum(7, 0.8), abs=1e-9)
+
+
+def test_a_narrow_top_conditional_whose_tails_underflow() -> None:
+    model, guide, data = build(Config(ndims=5, layers=2, preset="reference"))
+    guide.q_z2.variance_bias.fill_(-3.0)
+    guide.q_z1.low.fill_(-1.0)
+    guide.q_z1.high.fill_(1.0)
+    figures = exact.evaluate(model, guide, data)
+    assert all(math.isfinite(value) for value in figures.values())
+
+
+def test_parameters_that_are_not_finite_are_refused() -> None:
+    model, guide, data = build(Config(ndims=2))
+    next(model.parameters()).data.fill_(math.nan)
+    with pytest.raises(ArithmeticError, match="not finite"):
+        exact.evaluate(model, guide, data)
+
+
+def test_evaluating_changes_nothing() -> None:
+    model, guide, data = build(Config(ndims=2, layers=2))
+    before, parameters = torch.random.get_rng_state(), [p.clone() for p in model.parameters()]
+    exact.evaluate(model, guide, data)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(parameters, model.parameters(), strict=True))

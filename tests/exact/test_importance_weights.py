@@ -1,0 +1,147 @@
+"""The exact law of the weight: worked cases, closed forms, and both sums over the joint grid."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import FixedGuide, HardDecoder, LinearDecoder
+from scipy import stats
+
+from pyro_onebit import OneBitData, Run, exact
+from pyro_onebit.diagnostics import khat
+from pyro_onebit.exact import Truth, WeightLaw
+
+#: FACTS' gaps of the hard decoder: log p - E[IWAE_K].
+WORKED = {2: 0.65353, 10: 0.43785, 100: 0.21278, 1000: 0.08412, 10**4: 0.03649, 10**5: 0.02331, 10**6: 0.01719}
+
+
+def doubles(values: list) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def tables(model: torch.nn.Module, guide: torch.nn.Module, data: OneBitData) -> tuple[Truth, exact.Joint]:
+    truth = exact.solve(model, guide, data)
+    return truth, exact.solve_joint(model, guide, data, truth)
+
+
+def test_worked_case() -> None:
+    truth, joint = tables(HardDecoder(1e-6), FixedGuide(0.972, 0.2351), OneBitData(1000))
+    assert truth.log_evidence.tolist() == pytest.approx([-0.694147] * 2, abs=1e-6)
+    assert (truth.log_evidence + joint.kl_reverse).tolist() == pytest.approx([1.612700] * 2, abs=1e-6)
+    gaps = truth.log_evidence - joint.law.expected_bound([1, *WORKED])
+    for gap, expected in zip(gaps.tolist(), [1.000449, *WORKED.values()], strict=True):
+        assert gap == pytest.approx([expected] * 2, abs=6e-6)
+
+
+def test_slope_where_the_variance_is_finite() -> None:
+    _, joint = tables(HardDecoder(1e-6), FixedGuide(0.6, 0.9), OneBitData(1000))
+    law = joint.law
+    gap = law.log_evidence - law.expected_bound([100, 10**5])
+    assert (100 * gap[0]).tolist() == pytest.approx([0.23209] * 2, abs=1e-5)
+    assert (10**5 * gap[1]).tolist() == pytest.approx((0.5 * law.variance).tolist(), rel=1e-3)
+
+
+def test_two_draws_against_a_double_integral() -> None:
+    """E log((w1 + w2) / 2) directly, over both draws."""
+    ndims, slope, loc, scale = 3, 4.0, 0.8, 0.6
+    _, joint = tables(LinearDecoder(slope), FixedGuide(loc, scale), OneBitData(ndims))
+
+    def log_w(z: float) -> float:
+        return -ndims * math.log1p(math.exp(-slope * z)) + stats.norm.logpdf(z) - stats.norm.logpdf(z, loc, scale)
+
+    def f(a: float, b: float) -> float:
+        first, second = log_w(a), log_w(b)
+        top = max(first, second)
+        value = top + math.log(0.5 * (math.exp(first - top) + math.exp(second - top)))
+        return value * math.exp(-0.5 * (((a - loc) / scale) ** 2 + ((b - loc) / scale) ** 2)) / (2 * math.pi * scale**2)
+
+    z, w = torch.linspace(loc - 8 * scale, loc + 8 * scale, 161, dtype=torch.float64).tolist(), 16 * scale / 160
+    direct = w * w * sum(f(a, b) for a in z for b in z)  # trapezoid: both ends are negligible
+    assert float(joint.law.expected_bound([2])[0, 1]) == pytest.approx(direct, abs=1e-7)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 2.0, -1.0])
+def test_two_atoms_by_the_binomial_sum(alpha: float) -> None:
+    """r is a or b, with mean 1; K draws hold j of the first."""
+    share, a = 0.3, 0.2
+    b = (1 - share * a) / (1 - share)
+    law = WeightLaw(
+        doubles([[math.log(a), math.log(b)]] * 2),
+        doubles([[share, 1 - share]] * 2),
+        doubles([-1.0, -2.0]),
+        doubles([0.5, 0.5]),
+    )
+    for k in (1, 3, 50):
+        mean = sum(
+            stats.binom.pmf(j, k, share) * math.log((j * a ** (1 - alpha) + (k - j) * b ** (1 - alpha)) / k)
+            for j in range(k + 1)
+        ) / (1 - alpha)
+        assert law.expected_bound([k], alpha)[0].tolist() == pytest.approx([mean - 1, mean - 2], abs=1e-8)
+    moment = (share * a ** (1 - alpha) + (1 - share) * b ** (1 - alpha)) ** (1 / (1 - alpha))
+    assert law.limit(alpha).tolist() == pytest.approx([math.log(moment) - 1, math.log(moment) - 2], abs=1e-12)
+
+
+def test_a_miss_that_lasts_very_long() -> None:
+    """With probability 1/2 a draw's weight is e^-100000 of what it should be: K draws all miss with 2^-K."""
+    miss = -1e5
+    law = WeightLaw(
+        doubles([[miss, math.log(2.0)]] * 2), doubles([[0.5, 0.5]] * 2), doubles([0.0, 0.0]), doubles([0.5, 0.5])
+    )
+    k = 10
+    hits = [stats.binom.pmf(j, k, 0.5) * math.log(2.0 * j / k) for j in range(1, k + 1)]
+    assert float(law.expected_bound([k])[0, 0]) == pytest.approx(sum(hits) + 2.0**-k * miss, rel=1e-9)
+
+
+def test_bounds_grow_with_k_and_fall_with_alpha() -> None:
+    _, joint = tables(LinearDecoder(8.0), FixedGuide(0.9, 0.45), OneBitData(5))
+    by_k = joint.law.expected_bound([1, 2, 5, 30, 1000, 10**6])[:, 0]
+    assert (torch.diff(by_k) > 0).all()
+    assert by_k[-1] < joint.law.log_evidence[0]
+    by_alpha = [float(joint.law.expected_bound([20], alpha)[0, 0]) for alpha in (-1.0, 0.0, 0.5, 0.999, 1.0, 1.5)]
+    assert by_alpha == sorted(by_alpha, reverse=True)
+    # At alpha 1 the bound is the ELBO's limit from both sides.
+    assert by_alpha[3] == pytest.approx(by_alpha[4], abs=5e-3)
+
+
+@pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.2), (2, 1000, 0.5)])
+class TestTrainedRuns:
+    def test_identities(self, solved: Callable, layers: int, ndims: int, prob: float) -> None:
+        truth, joint = solved(layers, ndims, prob)
+        elbo = -sum(truth.terms.values())
+        law = joint.law
+        assert torch.allclose(joint.kl_forward, truth.log_evidence - elbo, atol=1e-9, rtol=0)
+        # An atom has the mean of r in a bin of log r, of width 0.001 near r = 1 and 0.1% of log r far out; the mean of
+        # log r is lower than its logarithm, by width²/24: 4.2e-8 (1 + E (log r)²).
+        second = (law.q * torch.where(law.q > 0, law.log_ratio, 0.0) ** 2).sum(-1)
+        assert ((law.limit(1.0) - elbo).abs() < 1e-7 * (1.0 + second)).all()
+        assert torch.allclose(law.limit(0.0), law.log_evidence, atol=1e-8, rtol=0)
+        p = (law.q.log() + law.log_ratio).exp()  # not q times r: a trained guide's r may overflow where q is tiny
+        under_p = (p * law.log_ratio.clamp_min(-700)).sum(-1)
+        assert torch.allclose(under_p, joint.kl_reverse, atol=1e-6, rtol=0)
+        assert (joint.z1.log_prior.exp() @ joint.z1.weights).item() == pytest.approx(1.0, abs=1e-6)
+        assert (joint.kl_reverse > 0).all()
+
+    def test_doubled_nodes(
+        self, trained: Callable[..., Run], solved: Callable, layers: int, ndims: int, prob: float
+    ) -> None:
+        run = trained(layers, ndims, prob)
+        truth, joint = solved(layers, ndims, prob)
+        finer = exact.tabulate(run.model, run.guide, run.data, [grid.halved() for grid in truth.grids])
+        again = exact.solve_joint(run.model, run.guide, run.data, finer)
+        ks = [2, 100, 10**4, 10**6]
+        assert torch.allclose(joint.law.expected_bound(ks), again.law.expected_bound(ks), atol=2e-7, rtol=0)
+        assert torch.allclose(joint.kl_reverse, again.kl_reverse, atol=1e-6, rtol=0)
+        assert torch.allclose(joint.kl1_redrawn, again.kl1_redrawn, atol=1e-5, rtol=1e-6)
+        for name, value in truth.distances(truth.log_posterior).items():
+            finer_value = finer.distances(finer.log_posterior)[name]
+            # The distribution functions' distance has kinks, and its largest value is sought among nodes.
+            tolerance = {"ks": 1e-4, "wasserstein": 1e-5}.get(name, 1e-6)
+            assert torch.allclose(value, finer_value, atol=tolerance, rtol=0), name
+
+
+@pytest.mark.parametrize(("draws", "expected"), [(10**3, 0.87), (10**7, 0.73)])
+def test_quantiles_are_an_ideal_sample(draws: int, expected: float) -> None:
+    """FACTS: for a true tail index of 0.945 expect k-hat of about 0.87 at 1e3 draws and 0.73 at 1e7."""
+    _, joint = tables(HardDecoder(1e-6), FixedGuide(0.972, 0.2351), OneBitData(1000))
+    assert khat(joint.law.quantiles(draws)).tolist() == pytest.approx([expected] * 2, abs=0.03)

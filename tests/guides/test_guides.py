@@ -1,0 +1,237 @@
+"""Every registered guide, the reference ones included, by one set of tests."""
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+from conftest import SEED
+from pyro.infer import Trace_ELBO
+from torch import nn
+
+from pyro_onebit import (
+    GUIDES,
+    Config,
+    InputError,
+    OneLayerGuide,
+    Run,
+    build,
+    exact,
+    fit,
+    load_run,
+    register_guide,
+    save_run,
+)
+from pyro_onebit.distributions import sample_from_noise
+from pyro_onebit.training import LatticeNoise
+
+NAMES = sorted(GUIDES)
+
+
+def programs(name: str, prob: float = 0.3, **changes: object) -> tuple:
+    """Untrained, and as they are while being judged, from the plain start: smooth enough for every check."""
+    config = Config(ndims=3, guide=name, layers=GUIDES[name].layers, prob=prob, preset="reference", seed=1, **changes)
+    return build(config)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_with_and_without_particles(name: str) -> None:
+    _, guide, data = programs(name)
+    q = guide.q_z1(data.codewords)
+    assert (q.batch_shape, q.event_shape) == ((2,), (1,))
+    for sample_shape in ((), (7,)):
+        z1 = q.rsample(sample_shape)
+        assert z1.shape == (*sample_shape, 2, 1)
+        assert q.log_prob(z1).shape == (*sample_shape, 2)
+        if hasattr(guide, "q_z2"):
+            assert guide.q_z2(z1).log_prob(guide.q_z2(z1).rsample()).shape == (*sample_shape, 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_a_pyro_guide(name: str) -> None:
+    model, guide, data = programs(name)
+    torch.manual_seed(0)
+    with pyro.get_param_store().scope():
+        losses = [
+            Trace_ELBO(particles, vectorize_particles=True, max_plate_nesting=1).loss(model, guide, data.rows(10)) / 10
+            for particles in (1, 4000)
+        ]
+    assert math.isfinite(losses[0])
+    assert losses[1] == pytest.approx(exact.evaluate(model, guide, data)["loss"], rel=0.03)
+
+
+@pytest.mark.parametrize("prob", [0.5, 0.2])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_density_integrates_to_one(name: str, prob: float) -> None:
+    truth = exact.solve(*programs(name, prob))
+    torch.testing.assert_close(truth.log_q.exp() @ truth.weights, torch.ones(2, dtype=torch.float64), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_follow_the_density(name: str) -> None:
+    """Noise carried to the latent has the density that log_prob says: by the change of variables."""
+    _, guide, data = programs(name)
+    guide = guide.double()
+    noise = torch.linspace(-4.0, 4.0, 41, dtype=torch.float64)[:, None, None].expand(-1, 2, 1)
+    q = guide.q_z1(data.codewords.double())
+    step = 1e-5
+    with torch.no_grad():
+        slope = (sample_from_noise(q, noise + step) - sample_from_noise(q, noise - step)) / (2 * step)
+        z = sample_from_noise(q, noise)
+        expected = torch.distributions.Normal(0.0, 1.0).log_prob(noise) - slope.log()
+        error = (q.log_prob(z) - expected.squeeze(-1)).abs().median()
+    # The oracle's quantiles are linear between the nodes of its grid.
+    assert float(error) < (0.02 if name == "oracle" else 1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_against_finite_differences_of_the_exact_loss(name: str) -> None:
+    model, guide, data = programs(name)
+    if name == "oracle":
+        guide.train()
+    parameters = [*model.parameters(), *guide.parameters()]
+    torch.manual_seed(3)
+    direction = [torch.randn_like(p) for p in parameters]
+    particles = 20_000
+    with LatticeNoise(particles, data.probs, 1.5), pyro.get_param_store().scope():
+        elbo = Trace_ELBO(particles, vectorize_particles=True, max_plate_nesting=1)
+        elbo.loss_and_grads(model, guide, data.codewords)
+    slope = sum(float((p.grad * d).sum()) for p, d in zip(parameters, direction, strict=True))
+    step, losses = 1e-3, []
+    for sign in (1, -2):
+        with torch.no_grad():
+            for p, d in zip(parameters, direction, strict=True):
+                p.add_(sign * step * d)
+        losses.append(exact.evaluate(model, guide.eval(), data)["loss"])
+    assert slope == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=0.02, abs=0.01)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trained_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    config = Config(ndims=3, guide=name, layers=GUIDES[name].layers, prob=0.3, steps=5, seed=SEED)
+    run = fit(*build(config), config)
+    save_run(run, tmp_path)
+    loaded = load_run(tmp_path)
+    assert exact.evaluate(loaded.model, loaded.guide, loaded.data) == exact.evaluate(run.model, run.guide, run.data)
+
+
+def test_the_oracles_loss_is_the_evidence(trained: Callable[..., Run]) -> None:
+    run = trained(1, 5)
+    oracle = GUIDES["oracle"](5)
+    oracle.bind_model(run.model)
+    figures = exact.evaluate(run.model, oracle, run.data)
+    assert figures["loss"] == pytest.approx(-run.metrics["log_evidence"], abs=1e-6)
+    assert figures["kl_posterior"] == pytest.approx(0.0, abs=1e-8)
+
+
+def test_at_the_oracle_sticking_the_landing_is_silent(trained: Callable[..., Run]) -> None:
+    """log w is the same for every z, so that its gradient in z, all that STL leaves, is zero to rounding."""
+    run = trained(1, 5)
+    model, oracle = copy.deepcopy(run.model).double(), GUIDES["oracle"](5)
+    oracle.bind_model(model)
+    x = run.data.codewords.double()
+    torch.manual_seed(0)
+    q = oracle.q_z1(x)
+    z = q.rsample((200,)).requires_grad_()
+    log_w = exact_log_joint(model, x, z) - q.log_prob(z)
+    [gradient] = torch.autograd.grad(log_w.sum(), z)
+    assert float(gradient.abs().max()) < 1e-9
+    assert float((log_w - log_w[0]).detach().abs().max()) < 1e-9
+
+
+def exact_log_joint(model: nn.Module, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    return torch.distributions.Normal(0.0, 1.0).log_prob(z).squeeze(-1) + model.p_x(z).log_prob(x)
+
+
+def test_the_prior_leaves_nothing_to_the_latent() -> None:
+    config = Config(ndims=3, guide="prior", seed=SEED)
+    assert fit(*build(config), config).metrics["loss"] == pytest.approx(3 * math.log(2), abs=1e-3)
+
+
+def test_what_moves_its_support_is_not_trained_by_what_ignores_that() -> None:
+    with pytest.raises(InputError, match="objective 'stl' is wrong for guide 'truncated'"):
+        Config(guide="truncated", objective="stl")
+
+
+class Broken(OneLayerGuide):
+    def __init__(self, ndims: int, prob: float, arch: object) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+class Misnamed(Broken):
+    def q_z1(self, x: torch.Tensor) -> pyro.distributions.Distribution:
+        return pyro.distributions.Normal(x.new_zeros(len(x), 1), self.scale).to_event(1)
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.register()
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", self.q_z1(x))
+
+
+class Misshapen(Broken):
+    def q_z1(self, x: torch.Tensor) -> pyro.distributions.Distribution:
+        return pyro.distributions.Normal(x.new_zeros(len(x)), self.scale)
+
+
+class Incomplete(Broken):
+    def q_z1(self, x: torch.Tensor) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("guide", "message"),
+    [
+        (Misnamed, "guide 'mine' draws z, and its model z1"),
+        (Misshapen, "guide 'mine': q_z1 has events of shape"),
+        (Incomplete, "guide 'mine' fails on the two codewords: AttributeError"),
+    ],
+)
+def test_a_guide_that_does_not_fit_is_named(guide: type, message: str) -> None:
+    register_guide("mine")(guide)
+    config = Config(guide="mine", ndims=3)
+    with pytest.raises(InputError, match=message):
+        fit(*build(config), config)
+
+
+class ScoredNormal(pyro.distributions.Normal):
+    has_rsample = False
+
+
+class Unreparameterised(Misnamed):
+    """Its gradient is the score's."""
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.register()
+        with pyro.plate("data", x.shape[-2], dim=-1):
+            scale = self.scale.expand(len(x), 1)
+            pyro.sample("z1", ScoredNormal(torch.zeros_like(scale), scale).to_event(1))
+
+
+class Reading(Misnamed):
+    """It reads a tensor's value."""
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.register()
+        assert float(self.scale) > 0
+        with pyro.plate("data", x.shape[-2], dim=-1):
+            pyro.sample("z1", self.q_z1(x))
+
+
+@pytest.mark.parametrize("guide", [Unreparameterised, Reading])
+def test_a_guide_that_cannot_be_compiled_is_trained_as_it_is(guide: type) -> None:
+    register_guide("mine")(guide)
+    config = Config(guide="mine", ndims=2, steps=50, seed=SEED)
+    model, program, data = build(config)
+    before = exact.evaluate(model, program, data)["loss"]
+    run = fit(model, program, data, config)
+    assert run.metrics["loss"] < before
+    assert set(run.history) == {"attempt", "step", "loss", "lr"}
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(InputError, match="already registered"):
+        register_guide("gaussian")(Broken)

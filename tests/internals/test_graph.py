@@ -1,0 +1,50 @@
+"""torch: what is relied on where a step is recorded once and run without Python."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pyro_onebit.errors import NotCompilableError
+from pyro_onebit.internals import record
+
+
+def test_forward_and_backward_are_recorded_and_parameters_are_seen_as_they_are() -> None:
+    weight = nn.Parameter(torch.tensor([2.0, -1.0]))
+
+    def f(x: Tensor) -> tuple[Tensor, Tensor]:
+        loss = (weight * x).sin().sum()
+        [gradient] = torch.autograd.grad(loss, weight)
+        return loss, gradient
+
+    graph = record(f, torch.zeros(2))
+    for _ in range(2):
+        x = torch.tensor([0.3, 0.7])
+        with torch.no_grad():
+            loss, gradient = graph(x)
+        expected = f(x)
+        assert float(loss) == pytest.approx(float(expected[0].detach()))
+        torch.testing.assert_close(gradient, expected[1])
+        with torch.no_grad():
+            weight.mul_(3.0)
+
+
+def test_noise_is_drawn_at_each_call() -> None:
+    graph = record(lambda x: (x + torch.rand(3),), torch.zeros(3))
+    torch.manual_seed(0)
+    first, second = graph(torch.zeros(3))[0], graph(torch.zeros(3))[0]
+    torch.manual_seed(0)
+    assert torch.equal(first, torch.rand(3))
+    assert torch.equal(second, torch.rand(3))
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (lambda x: (x * float(x.sum()),), "reads a tensor's value"),
+        (lambda x: (x[x > 0],), "picks elements by a mask"),
+        (lambda x: (x if x.sum() > 0 else -x,), "reads a tensor's value"),
+    ],
+)
+def test_what_depends_on_values_is_refused(f, message: str) -> None:
+    with pytest.raises(NotCompilableError, match=message):
+        record(f, torch.ones(3))

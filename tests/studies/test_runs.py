@@ -1,0 +1,220 @@
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import SEED
+from safetensors.torch import load_file, save_file
+
+from pyro_onebit import Config, InputError, Run, build, exact, fit, load_run, save_run
+from pyro_onebit.files import read_table, write_table, write_whole
+from pyro_onebit.studies import columns_of, records
+
+PARAMETERS = "parameters.safetensors"
+FORMAT_2 = Path(__file__).parent / "run_of_format_2"
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    config = Config(ndims=4, layers=2, steps=5, prob=0.3, seed=SEED)
+    return fit(*build(config), config)
+
+
+@pytest.fixture
+def saved(run: Run, tmp_path: Path) -> Path:
+    save_run(run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_round_trip(run: Run, saved: Path) -> None:
+    loaded = load_run(saved)
+    assert loaded.config == run.config
+    assert loaded.history == run.history
+    assert loaded.metrics == run.metrics
+    assert exact.evaluate(loaded.model, loaded.guide, loaded.data) == exact.evaluate(run.model, run.guide, run.data)
+    assert sorted(p.name for p in saved.iterdir()) == [
+        "config.json",
+        "history.csv",
+        "metrics.json",
+        "parameters.safetensors",
+    ]
+
+
+def test_metrics_are_the_columns_of_the_results(saved: Path) -> None:
+    assert list(json.loads((saved / "metrics.json").read_text())) == [column.name for column in columns_of("results")]
+
+
+def test_parameters_are_safetensors(saved: Path, run: Run) -> None:
+    tensors = load_file(saved / PARAMETERS)
+    state = {f"model.{name}": value for name, value in run.model.state_dict().items()}
+    assert {name for name in tensors if name.startswith("model.")} == set(state)
+    assert all(torch.equal(tensors[name], value) for name, value in state.items())
+
+
+def test_a_run_of_format_2_has_the_same_figures() -> None:
+    """Saved by version 0.1.0: parameters in a torch archive, the configuration among the file's own values."""
+    loaded = load_run(FORMAT_2)
+    kept = json.loads((FORMAT_2 / "metrics.json").read_text())
+    assert {name: loaded.metrics[name] for name in kept} == kept
+    assert loaded.metrics["model"] == "one_layer"
+    assert loaded.recipe.steps == 20
+    figures = exact.evaluate(loaded.model, loaded.guide, loaded.data)
+    assert figures["loss"] == pytest.approx(kept["loss"], abs=1e-9)
+
+
+def test_a_run_that_lacks_what_came_later_has_its_default(saved: Path, run: Run) -> None:
+    content = json.loads((saved / "config.json").read_text())
+    del content["config"]["model"], content["recipe"]["clip"], content["recipe"]["arch"]["start"]["head"]
+    (saved / "config.json").write_text(json.dumps(content))
+    edit(saved / "metrics.json", model=...)
+    loaded = load_run(saved)
+    assert loaded.config == run.config
+    assert (loaded.recipe.clip, loaded.recipe.arch.start.head) == (None, 1.0)
+    assert loaded.metrics == run.metrics
+
+
+def test_a_run_is_built_by_the_recipe_it_was_trained_by(saved: Path) -> None:
+    """A later version's recipe of the same name may have other networks."""
+    config = Config(ndims=4, layers=2, steps=5, prob=0.3)
+    other = replace(config.recipe, arch=replace(config.recipe.arch, width_x=7))
+    model, guide, data = build(config, other)
+    save_run(Run(model, guide, data, config, other), saved.with_name("other"))
+    loaded = load_run(saved.with_name("other"))
+    assert loaded.recipe == other
+    assert loaded.recipe != config.recipe
+    assert next(loaded.guide.parameters()).shape[0] == 7
+
+
+def edit(path: Path, *where: str, **changes: object) -> None:
+    """Change values of a JSON object, or of one within it; `...` removes."""
+    content = json.loads(path.read_text())
+    part = content
+    for name in where:
+        part = part[name]
+    part.update(changes)
+    for name in [name for name, value in part.items() if value is ...]:
+        del part[name]
+    path.write_text(json.dumps(content))
+
+
+def edit_config(path: Path, **changes: object) -> None:
+    edit(path / "config.json", "config", **changes)
+
+
+def edit_recipe(path: Path, *where: str, **changes: object) -> None:
+    edit(path / "config.json", "recipe", *where, **changes)
+
+
+def swell(path: Path) -> None:
+    """An archive of a few kilobytes that unpacks to 64 MB."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**26))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: (p / "config.json").unlink(), "cannot read .*: it holds no run"),
+        (lambda p: (p / "config.json").write_text("{"), "not JSON"),
+        (lambda p: (p / "config.json").write_text("[" * 100_000), "not JSON"),
+        (lambda p: (p / "config.json").write_text("[]"), "holds a list"),
+        (lambda p: edit(p / "config.json", format=99), "has format 99"),
+        (lambda p: edit(p / "config.json", config=[]), "config is \\[\\], not an object"),
+        (lambda p: edit(p / "config.json", recipe=...), "recipe is None, not an object"),
+        (lambda p: edit_config(p, ndims="four"), "ndims is 'four'; it must be a whole number"),
+        (lambda p: edit_config(p, layers=[1]), r"layers is \[1\]; it must be a whole number"),
+        (lambda p: edit_config(p, guide="unknown"), "guide is 'unknown'; it must be one of"),
+        (lambda p: edit_config(p, colour="red"), "config has 'colour'; it may have ndims"),
+        (lambda p: edit_config(p, seed=0.5), "seed is 0.5; it must be a whole number"),
+        (lambda p: edit_config(p, layers=2.0), "layers is 2.0"),
+        (lambda p: edit_config(p, dtype="float16"), "dtype is 'float16'; it must be one of float32, float64"),
+        (lambda p: edit_config(p, ndims=7), "damaged, or not of this run"),
+        (lambda p: edit_recipe(p, steps="ten"), "steps is 'ten'; it must be a whole number"),
+        (lambda p: edit_recipe(p, steps=...), "recipe lacks steps"),
+        (lambda p: edit_recipe(p, lr=-1.0), "lr is -1.0; it must be positive"),
+        (lambda p: edit_recipe(p, "arch", width_z=10**9), "width_z is 1000000000; it must be from 1 to 4096"),
+        (lambda p: edit_recipe(p, "arch", "start", centre="left"), "centre is 'left'; it must be one of zero"),
+        (lambda p: (p / PARAMETERS).unlink(), f"cannot read .*{PARAMETERS}"),
+        (lambda p: (p / PARAMETERS).write_bytes(b""), "damaged"),
+        (lambda p: (p / PARAMETERS).write_bytes((p / PARAMETERS).read_bytes()[:-2000]), "damaged"),
+        (lambda p: (p / PARAMETERS).write_bytes(b"x" * 5_000_000), "has 5000000 bytes"),
+        (lambda p: (p / PARAMETERS).write_bytes(b"\xff" * 100), "damaged"),
+        (lambda p: save_file({"model.x": torch.zeros(1)}, p / PARAMETERS), "damaged, or not of this run"),
+        (lambda p: pipe(p / "config.json"), "a pipe or a device"),
+        (lambda p: (p / "metrics.json").write_text('{"loss": 1}'), "its layers is None; it must be a whole number"),
+        (lambda p: edit(p / "metrics.json", layers=1), "not of this run: its layers is 1"),
+        (lambda p: edit(p / "metrics.json", loss=float("nan")), "its loss is nan"),
+        (lambda p: edit(p / "metrics.json", seconds=10**400), "its seconds is 1000"),
+        (lambda p: edit(p / "metrics.json", colour=1), "'colour' is no figure"),
+        (lambda p: (p / "metrics.json").write_text("[]"), "holds a list"),
+        (lambda p: (p / "history.csv").write_text("a,b\n1\n"), "damaged"),
+        (lambda p: (p / "history.csv").write_text("a,b\n1,2,3\n"), "damaged"),
+        (lambda p: (p / "history.csv").write_text("loss\nmuch\n"), "damaged"),
+    ],
+)
+def test_damage_is_said_in_one_line(saved: Path, damage: object, message: str) -> None:
+    damage(saved)
+    with pytest.raises(InputError, match=message) as caught:
+        load_run(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_that_are_not_finite(saved: Path) -> None:
+    tensors = load_file(saved / PARAMETERS)
+    tensors["model.p_x.net.layers.0.bias"].fill_(torch.nan)
+    save_file(tensors, saved / PARAMETERS)
+    with pytest.raises(InputError, match="not finite"):
+        load_run(saved)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FORMAT_2, tmp_path / "old"))
+
+
+def test_a_pickle_is_not_executed(old: Path, tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "executed",)
+
+    torch.save({"model": Hostile(), "guide": {}}, old / "checkpoint.pt")
+    with pytest.raises(InputError):
+        load_run(old)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("damage", [swell, lambda path: path.write_bytes(b""), lambda path: torch.save({}, path)])
+def test_a_damaged_archive_of_format_2(old: Path, damage: Callable[[Path], object]) -> None:
+    damage(old / "checkpoint.pt")
+    with pytest.raises(InputError, match="damaged"):
+        load_run(old)
+
+
+def test_write_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file"
+    write_whole(target, b"first")
+    write_whole(target, b"second")
+    assert target.read_bytes() == b"second"
+    assert [p.name for p in target.parent.iterdir()] == ["file"]
+    with pytest.raises(InputError, match="cannot write"):
+        write_whole(target / "below", b"")
+    with pytest.raises(InputError, match="cannot write"):
+        write_whole(target.parent, b"")
+    assert [p.name for p in target.parent.iterdir()] == ["file"]
+
+
+def test_table_keeps_every_digit(tmp_path: Path) -> None:
+    rows = [{"a": 1, "b": 0.1 + 0.2, "c": "gaussian"}, {"a": 2, "b": 1e-300, "c": "x,y"}]
+    write_table(tmp_path / "t.csv", pd.DataFrame(rows))
+    assert records(read_table(tmp_path / "t.csv")) == rows

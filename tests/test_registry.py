@@ -1,0 +1,202 @@
+"""What is registered is known everywhere: to configurations, the command line, errors, and other processes."""
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pyro.infer import Trace_ELBO
+
+from pyro_onebit import (
+    GUIDES,
+    MODELS,
+    OBJECTIVES,
+    RECIPES,
+    Config,
+    GaussianGuide,
+    InputError,
+    OneLayerModel,
+    build,
+    register_guide,
+    register_model,
+    register_objective,
+    register_recipe,
+)
+from pyro_onebit.cli import main
+from pyro_onebit.registry import Registry
+
+REGISTERS = {
+    "guide": register_guide,
+    "model": register_model,
+    "objective": register_objective,
+    "preset": register_recipe,
+}
+
+
+@pytest.mark.parametrize("field", REGISTERS)
+def test_a_name_is_one_things(field: str) -> None:
+    register = REGISTERS[field]
+    known = {"guide": GUIDES, "model": MODELS, "objective": OBJECTIVES, "preset": RECIPES}[field]
+    taken = next(iter(known))
+
+    class Mine(GaussianGuide):
+        layers = 1
+
+    with pytest.raises(InputError, match=f"{field} '{taken}' is already registered"):
+        register(taken)(Mine)
+    with pytest.raises(InputError, match="take letters, digits"):
+        register("a/b")(Mine)
+    with pytest.raises(InputError, match=rf"{field} is 'nonsense'; it must be one of .*{taken}"):
+        Config(**{field: "nonsense"})
+
+
+def cell(scale: float) -> type:
+    """What a notebook's cell does, each time it is run: the same class, written again."""
+
+    class InACell(GaussianGuide):
+        _scale = scale
+
+    return InACell
+
+
+def test_the_same_class_again_replaces_the_first() -> None:
+    register_guide("in_a_cell")(cell(1.0))
+    second = register_guide("in_a_cell")(cell(2.0))
+    assert GUIDES["in_a_cell"] is second
+
+    class Other(GaussianGuide):
+        pass
+
+    with pytest.raises(InputError, match="already registered"):
+        register_guide("in_a_cell")(Other)
+
+
+def test_what_a_guide_declares() -> None:
+    class Slow(GaussianGuide):
+        effort = 3
+        lr = 1e-3
+
+    register_guide("slow")(Slow)
+    recipe, usual = Config(guide="slow").recipe, Config().recipe
+    assert (recipe.steps, recipe.lr) == (3 * usual.steps, 1e-3)
+
+
+@pytest.mark.parametrize(("name", "value"), [("efort", 3), ("learning_rate", 1e-3), ("starts", None), ("bins", 16)])
+def test_a_misspelt_declaration_is_an_error(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"has a constant '{name}'; a guide declares layers, start, effort, lr"):
+        register_guide("mine")(type("Mine", (GaussianGuide,), {name: value}))
+    assert "mine" not in GUIDES
+
+
+def test_a_guide_extends_guide() -> None:
+    with pytest.raises(InputError, match="does not extend Guide"):
+        register_guide("mine")(OneLayerModel)
+
+
+def test_a_guide_learns_its_model() -> None:
+    seen = []
+
+    class Curious(GaussianGuide):
+        def bind_model(self, model) -> None:
+            seen.append(model)
+
+    register_guide("curious")(Curious)
+    model, _, _ = build(Config(guide="curious", ndims=2))
+    assert seen == [model]
+
+
+def test_models_and_guides_go_with_layers() -> None:
+    with pytest.raises(InputError, match="model 'two_layer' belongs to 2 layer"):
+        Config(model="two_layer")
+    with pytest.raises(InputError, match="guide 'two_layer' belongs to 2 layer"):
+        Config(guide="two_layer")
+
+
+def test_an_objective_says_what_it_can(tmp_path: Path) -> None:
+    register_objective("mine", fewest=3)(type("Mine", (Trace_ELBO,), {}))
+    with pytest.raises(InputError, match="particles is 2; it must be at least 3"):
+        Config(objective="mine", particles=2)
+    with pytest.raises(InputError, match=r"'mine' is wrong for guide 'truncated'.*; take one of elbo, iwae, renyi"):
+        Config(objective="mine", guide="truncated")
+
+
+def test_a_registry_of_ones_own() -> None:
+    registry: Registry[int] = Registry("number")
+    registry.add("one", 1)
+    assert registry.find("one") == 1
+    with pytest.raises(InputError, match=r"number is .two.; it must be one of one"):
+        registry.find("two")
+
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+import torch
+from pyro.infer import Trace_ELBO
+from pyro.distributions import Laplace
+from pyro_onebit import (OneLayerGuide, OneLayerModel, RECIPES, register_guide, register_model, register_objective,
+                         register_recipe)
+from pyro_onebit.cli import main
+
+@register_guide("laplace")
+class LaplaceGuide(OneLayerGuide):
+    def __init__(self, ndims, prob, arch):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.3))
+
+    def q_z1(self, x):
+        side = 2 * x.mean(-1, keepdim=True) - 1
+        return Laplace(side, self.scale.abs() * torch.ones_like(side)).to_event(1)
+
+@register_model("mine")
+class MyModel(OneLayerModel):
+    pass
+
+@register_objective("my_elbo")
+class MyELBO(Trace_ELBO):
+    pass
+
+@register_recipe("short")
+def short(layers):
+    return replace(RECIPES["default"](layers), steps=7)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_other_processes_know_what_a_script_registers(tmp_path: Path) -> None:
+    """A guide, a model, an objective and a recipe of a user's script, in two worker processes."""
+    import subprocess
+
+    script = tmp_path / "mine.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    own = ["--models", "mine", "--guides", "laplace", "--objectives", "my_elbo", "--preset", "short"]
+    grid = [
+        "--ndims",
+        "2",
+        "--layers",
+        "1",
+        "--seeds",
+        "0",
+        "1",
+        "--jobs",
+        "2",
+        "--quiet",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run([sys.executable, str(script), "study", *grid, *own], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert table[["model", "guide", "objective", "steps"]].drop_duplicates().values.tolist() == [
+        ["mine", "laplace", "my_elbo", 7]
+    ]
+    assert table["optimum"].isna().all()
+
+
+def test_the_command_line_names_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    register_guide("brought")(type("Brought", (GaussianGuide,), {}))
+    assert main(["study", "--guides", "nonsense", "--out", str(tmp_path)]) == 2
+    assert "brought" in capsys.readouterr().err

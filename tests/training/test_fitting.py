@@ -1,0 +1,213 @@
+import math
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+from conftest import SEED
+
+from pyro_onebit import RECIPES, Config, InputError, OneBitData, Run, TrainingError, build, fit, load_run, save_run
+from pyro_onebit.bounds import pyro_bound
+from pyro_onebit.studies import to_inference_data
+
+SHORT = {"ndims": 3, "steps": 30, "seed": SEED}
+
+
+def parameters(run: Run) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in [*run.model.parameters(), *run.guide.parameters()]])
+
+
+def trained(**changes: object) -> Run:
+    config = Config(**{**SHORT, **changes})
+    return fit(*build(config), config)
+
+
+@pytest.mark.parametrize("preset", sorted(RECIPES))
+@pytest.mark.parametrize("layers", [1, 2])
+def test_history_holds_every_term(layers: int, preset: str) -> None:
+    run = trained(layers=layers, preset=preset)
+    names = ["attempt", "step", "loss", "recon", "kl1", *(["kl2"] if layers == 2 else []), "lr"]
+    assert list(run.history) == names
+    assert {len(values) for values in run.history.values()} == {30}
+    for _, _, loss, *terms, _ in zip(*run.history.values(), strict=True):
+        assert sum(terms) == pytest.approx(loss)
+    recipe = run.config.recipe
+    assert run.history["lr"][0] == recipe.lr
+    assert run.history["lr"][-1] * (recipe.lr_final / recipe.lr) ** (1 / 30) == pytest.approx(recipe.lr_final)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_at_one_dimension_the_latent_ends_unused(layers: int) -> None:
+    run = trained(ndims=1, layers=layers, steps=400)
+    assert run.metrics["mutual_information"] < 0.01
+    assert run.metrics["loss"] == pytest.approx(math.log(2), abs=1e-3)
+
+
+def test_a_run_worse_than_none_without_a_latent_begins_again() -> None:
+    """Three steps from the start with the bit in the latent leave a loss above two entropies."""
+    config = Config(ndims=2, layers=2, steps=3, seed=SEED)
+    run = fit(*build(config), config)
+    assert run.history["attempt"] == [0, 0, 0, 1, 1, 1]
+    assert run.history["loss"][0] > 2 * run.data.entropy
+    assert run.metrics["loss"] < run.history["loss"][0]
+
+
+def test_a_second_attempt_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(ndims=2, layers=2, steps=3, seed=SEED)
+    monkeypatch.setattr("pyro_onebit.training.fitting._is_worse_than_no_latent", lambda run: False)
+    first = fit(*build(config), config)
+    monkeypatch.undo()
+    model, guide, data = build(config)
+    begin = type(model).reset_parameters
+
+    def begin_badly(self: torch.nn.Module, *args: object) -> None:
+        begin(self, *args)
+        with torch.no_grad():
+            next(self.parameters()).fill_(math.nan)
+
+    monkeypatch.setattr(type(model), "reset_parameters", begin_badly)
+    run = fit(model, guide, data, config)
+    assert torch.equal(parameters(run), parameters(first))
+    assert run.metrics["loss"] == first.metrics["loss"]
+
+
+@pytest.mark.parametrize("preset", sorted(RECIPES))
+def test_training_lowers_the_exact_loss(preset: str) -> None:
+    assert trained(steps=200, preset=preset).metrics["loss"] < trained(steps=1, preset=preset).metrics["loss"]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_same_seed_same_run_whatever_came_before(layers: int) -> None:
+    first = trained(layers=layers, seed=SEED + 3)
+    trained(layers=layers, seed=SEED + 4)
+    torch.rand(7)
+    again = trained(layers=layers, seed=SEED + 3)
+    assert torch.equal(parameters(first), parameters(again))
+    assert first.history == again.history
+    assert not torch.equal(parameters(first), parameters(trained(layers=layers, seed=SEED + 5)))
+
+
+def test_same_seed_same_run_in_another_process() -> None:
+    program = (
+        f"import torch; from pyro_onebit import *; torch.set_num_threads(2); c = Config(**{SHORT}, layers=2);"
+        "r = fit(*build(c), c); print(repr(r.metrics['loss']))"
+    )
+    trained(layers=1)
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert float(printed) == trained(layers=2).metrics["loss"]
+
+
+def test_model_or_guide_of_another_configuration() -> None:
+    model, guide, data = build(Config(ndims=3, layers=2))
+    with pytest.raises(InputError, match="model is a TwoLayerModel; the configuration has OneLayerModel"):
+        fit(model, guide, data, Config(ndims=3))
+    with pytest.raises(InputError, match="guide is a TwoLayerGuide; the configuration has GaussianGuide"):
+        fit(build(Config(ndims=3))[0], guide, data, Config(ndims=3))
+
+
+def global_state() -> tuple:
+    return (
+        torch.random.get_rng_state().tolist(),
+        list(pyro.get_param_store().keys()),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        pyro.infer.util.is_validation_enabled(),
+        list(warnings.filters),
+    )
+
+
+def test_nothing_global_changes() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        before = global_state()
+        trained(layers=2)
+        assert global_state() == before
+    finally:
+        torch.set_num_threads(threads)  # on which other tests' last digits hang
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_parameters() -> None:
+    config = Config(ndims=3, steps=50, lr=1e30, seed=SEED)
+    with pytest.raises(TrainingError, match="not finite; the last parameters before it are kept") as caught:
+        fit(*build(config), config)
+    assert torch.isfinite(parameters(caught.value.run)).all()
+    assert all(math.isfinite(loss) for loss in caught.value.run.history.get("loss", []))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ndims": 0}, "ndims is 0"),
+        ({"prob": 1.5}, "prob is 1.5"),
+        ({"layers": 3}, "layers is 3; it must be 1 or 2"),
+        ({"guide": "flwo"}, "guide is 'flwo'; it must be one of"),
+        ({"guide": "two_layer"}, "belongs to 2 layer"),
+        ({"objective": "nope"}, "objective is 'nope'"),
+        ({"preset": "nope"}, "preset is 'nope'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"lr": 0.0}, "lr is 0.0"),
+        ({"lr": math.nan}, "lr is nan"),
+    ],
+)
+def test_configurations_that_are_wrong(change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Config(**change)
+
+
+def test_data_of_another_configuration() -> None:
+    config = Config(ndims=3, steps=1)
+    model, guide, _ = build(config)
+    with pytest.raises(InputError, match=r"data has ndims 3 and prob 0\.2"):
+        fit(model, guide, OneBitData(3, 0.2), config)
+
+
+@pytest.mark.parametrize(
+    ("layers", "ndims", "seen"),
+    [(1, 1000, 64), (1, 100_000, 32), (2, 100, 128), (2, 1000, 16), (2, 2000, 8), (2, 100_000, 8)],
+)
+def test_the_decoder_sees_as_many_particles_as_it_can_pay_for(layers: int, ndims: int, seen: int) -> None:
+    assert RECIPES["default"](layers).seen(ndims) == seen
+
+
+def test_on_step_is_told_every_step() -> None:
+    config = Config(**SHORT)
+    steps: list[int] = []
+    fit(*build(config), config, on_step=steps.append)
+    assert steps == list(range(30))
+
+
+def test_an_outcome_that_cannot_be_judged_keeps_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ArithmeticError("quadrature did not settle")
+
+    monkeypatch.setattr("pyro_onebit.training.run.evaluate", refuse)
+    with pytest.raises(TrainingError, match="did not settle") as caught:
+        trained()
+    assert caught.value.run.history["step"][-1] == 29
+    assert caught.value.run.metrics == {}
+
+
+@pytest.mark.parametrize(("layers", "objective"), [(1, "elbo"), (2, "stl"), (1, "rws")])
+def test_in_double_precision(layers: int, objective: str, tmp_path: Path) -> None:
+    config = Config(ndims=3, layers=layers, objective=objective, steps=10, dtype="float64", seed=SEED)
+    run = fit(*build(config), config)
+    assert all(p.dtype == torch.float64 for p in (*run.model.parameters(), *run.guide.parameters()))
+    assert torch.get_default_dtype() == torch.float32
+    assert run.metrics["loss"] > run.data.entropy
+    save_run(run, tmp_path)
+    loaded = load_run(tmp_path)
+    assert loaded.judge()["loss"] == run.metrics["loss"]
+    to_inference_data(loaded, draws=10)
+    pyro_bound(loaded.model, loaded.guide, loaded.data, particles=3)
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = Config(ndims=3, device="cuda")
+    with pytest.raises(InputError, match="torch finds none here; take 'cpu'"):
+        fit(*build(config), config)
