@@ -13,7 +13,7 @@ from pyro_onebit.exact import Evaluation, Truth, evaluate
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
 from pyro_onebit.registry import GUIDES, MODELS
-from pyro_onebit.reproducibility import default_dtype
+from pyro_onebit.reproducibility import default_dtype, one_thread
 from pyro_onebit.training.config import DTYPES, IDENTITY, Config
 from pyro_onebit.training.recipes import Recipe
 
@@ -64,8 +64,9 @@ class Run:
     truth: Truth | None = None
 
     def judge(self) -> Evaluation:
-        """Compute `metrics` and `truth` from the parameters, by quadrature."""
-        figures = evaluate(self.model, self.guide, self.data)
+        """Compute `metrics` and `truth` from the parameters, by quadrature; the same digits on any number of threads."""
+        with one_thread():
+            figures = evaluate(self.model, self.guide, self.data)
         self.truth = figures.truth
         identity = {name: getattr(self.config, name) for name in IDENTITY}
         self.metrics = {**identity, **figures, "steps": self.recipe.steps, "seconds": round(self.seconds, 3)}
