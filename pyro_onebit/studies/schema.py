@@ -82,8 +82,18 @@ _ALL: tuple[Kind, ...] = ("results", "comparison", "failures")
 _BOTH: tuple[Kind, ...] = ("results", "comparison")
 _RESULTS: tuple[Kind, ...] = ("results",)
 _COMPARISON: tuple[Kind, ...] = ("comparison",)
-_NATS: dict[str, Any] = {"unit": "nats"}
-_COMPARED: dict[str, Any] = {"tables": _COMPARISON, "shown": _COMPARISON}
+_FAILURES: tuple[Kind, ...] = ("failures",)
+
+
+def _nats(name: str, meaning: str, title: str = "", **more: Any) -> Column:
+    return Column(name, meaning, "nats", title=title, **more)
+
+
+def _of_gap(name: str, meaning: str, title: str = "", unit: str = "nats", **more: Any) -> Column:
+    """A column of comparisons alone."""
+    settings: dict[str, Any] = {"over_seeds": {name: "median"}, "optional": True, **more}
+    return Column(name, meaning, unit, title=title, tables=_COMPARISON, shown=_COMPARISON, **settings)
+
 
 #: Every column of a run, in the order of files and tables.
 COLUMNS = (
@@ -94,139 +104,55 @@ COLUMNS = (
     Column("guide", "the guide", type=str, tables=_ALL, shown=("comparison", "failures")),
     Column("objective", "what training maximised", type=str, tables=_ALL),
     Column("seed", "the seed", type=int, tables=_ALL, shown=_ALL),
-    Column("run", "the run's directory", type=str, tables=("failures",)),
-    Column("reason", "why there is no result", type=str, tables=("failures",), shown=("failures",)),
-    Column("loss", "-ELBO", **_NATS, shown=_BOTH, over_seeds={"loss": "median"}, bar=True),
-    Column("optimum", "lowest loss of the guide's family", **_NATS, title="limit", shown=_RESULTS, optional=True),
-    Column(
+    Column("run", "the run's directory", type=str, tables=_FAILURES),
+    Column("reason", "why there is no result", type=str, tables=_FAILURES, shown=_FAILURES),
+    _nats("loss", "-ELBO", shown=_BOTH, over_seeds={"loss": "median"}, bar=True),
+    _nats("optimum", "lowest loss of the guide's family", "limit", shown=_RESULTS, optional=True),
+    _nats(
         "above",
         "loss above the lowest of the guide's family",
-        **_NATS,
         shown=_RESULTS,
         over_seeds={"worst": "max", "median": "median", "best": "min"},
         optional=True,
         derived=lambda table: table["loss"] - table["optimum"].astype(float),
     ),
-    Column("original", "the original experiment's loss", **_NATS, shown=_RESULTS, optional=True, derived=_original(0)),
-    Column("entropy", "of the data", **_NATS),
-    Column(
-        "gap_nats", "loss above the entropy", **_NATS, **_COMPARED, over_seeds={"worst_gap": "max", "best_gap": "min"}
-    ),
-    Column("gap_bits", "loss above the entropy", "bits", **_COMPARED),
-    Column("recon", "E[-log p(x|z1)], what the reconstruction costs", **_NATS),
-    Column(
-        "recon_per_dim",
-        "the same for each dimension",
-        **_NATS,
-        format=".2e",
-        title="recon/dim",
-        shown=_RESULTS,
-        bar=True,
-    ),
-    Column(
+    _nats("original", "the original experiment's loss", shown=_RESULTS, optional=True, derived=_original(0)),
+    _nats("entropy", "of the data"),
+    _of_gap("gap_nats", "loss above the entropy", "gap", over_seeds={"worst_gap": "max", "best_gap": "min"}),
+    _of_gap("gap_bits", "loss above the entropy", "bits", "bits", over_seeds={}),
+    _nats("recon", "E[-log p(x|z1)], what the reconstruction costs"),
+    _nats("recon_per_dim", "the same for each dimension", "recon/dim", format=".2e", shown=_RESULTS, bar=True),
+    _nats(
         "original_recon",
         "the original experiment's",
-        **_NATS,
+        "original",
         format=".2e",
-        title="original",
         shown=_RESULTS,
         optional=True,
         derived=_original(1),
     ),
-    Column(
-        "kl1",
-        "E[log q(z1|x) - log p(z1)]; of two layers, - log p(z1|z2)",
-        **_NATS,
-        format=".4f",
-        shown=_RESULTS,
-        bar=True,
-    ),
-    Column("kl2", "E[log q(z2|z1) - log p(z2)]", **_NATS, format=".4f", shown=_RESULTS),
-    Column("log_evidence", "E[log p(x)]", **_NATS),
-    Column("kl_posterior", "E KL(q(z_top|x) ‖ p(z_top|x))", **_NATS, title="KL post.", shown=_RESULTS),
-    Column(
-        "kl_forward",
-        "E KL(q(z|x) ‖ p(z|x)) of all latents",
-        **_NATS,
-        **_COMPARED,
-        title="KL(q‖p)",
-        over_seeds={"kl_forward": "median"},
-        optional=True,
-        bar=True,
-    ),
-    Column(
-        "approximation",
-        "the part of kl_forward that is the family's",
-        **_NATS,
-        **_COMPARED,
-        title="approx.",
-        over_seeds={"approximation": "median"},
-        optional=True,
-    ),
-    Column(
-        "amortisation",
-        "the part of kl_forward that a member for each codeword would save",
-        **_NATS,
-        **_COMPARED,
-        title="amort.",
-        over_seeds={"amortisation": "median"},
-        optional=True,
-    ),
-    Column(
-        "ideal_gap",
-        "the family's gap to an ideal threshold decoder's posterior",
-        **_NATS,
-        **_COMPARED,
-        title="ideal",
-        over_seeds={"ideal_gap": "median"},
-        optional=True,
-    ),
-    Column(
-        "bent",
-        "by how much the learned posterior is closer to the family than that",
-        **_NATS,
-        **_COMPARED,
-        over_seeds={"bent": "median"},
-        optional=True,
-    ),
-    Column(
-        "kl_reverse",
-        "E KL(p(z|x) ‖ q(z|x)) of all latents",
-        **_NATS,
-        **_COMPARED,
-        title="KL(p‖q)",
-        optional=True,
-        bar=True,
-    ),
-    Column(
-        "wasserstein",
-        "Wasserstein-1 distance of q(z_top|x) from the truncated normal, in units of the latent",
-        **_COMPARED,
-        title="W1",
-        over_seeds={"wasserstein": "median"},
-        optional=True,
-    ),
-    Column(
-        "khat",
-        "Pareto k̂ of 10,000 weights, the worse codeword's",
-        **_COMPARED,
-        format=".2f",
-        title="k̂",
-        over_seeds={"khat": "median"},
-        optional=True,
-    ),
-    Column("mutual_information", "I_q(x; z_top)", **_NATS, format=".4f", title="I(x;z)", shown=_BOTH),
-    Column("kl_aggregate", "KL(q(z_top) ‖ p(z_top))", **_NATS),
+    _nats("kl1", "E[log q(z1|x) - log p(z1)]; of two layers, - log p(z1|z2)", format=".4f", shown=_RESULTS, bar=True),
+    _nats("kl2", "E[log q(z2|z1) - log p(z2)]", format=".4f", shown=_RESULTS),
+    _nats("log_evidence", "E[log p(x)]"),
+    _nats("kl_posterior", "E KL(q(z_top|x) ‖ p(z_top|x))", "KL post.", shown=_RESULTS),
+    _of_gap("kl_forward", "E KL(q(z|x) ‖ p(z|x)) of all latents", "KL(q‖p)", bar=True),
+    _of_gap("approximation", "the part of kl_forward that is the family's", "approx."),
+    _of_gap("amortisation", "the part of kl_forward that a member for each codeword would save", "amort."),
+    _of_gap("ideal_gap", "the family's gap to an ideal threshold decoder's posterior", "ideal"),
+    _of_gap("bent", "by how much the learned posterior is closer to the family than that"),
+    _of_gap("kl_reverse", "E KL(p(z|x) ‖ q(z|x)) of all latents", "KL(p‖q)", bar=True),
+    _of_gap("wasserstein", "Wasserstein-1 of q(z_top|x) to the truncated normal, in units of the latent", "W1", ""),
+    _of_gap("khat", "Pareto k̂ of 10,000 weights, the worse codeword's", "k̂", "", format=".2f"),
+    _nats("mutual_information", "I_q(x; z_top)", "I(x;z)", format=".4f", shown=_BOTH),
+    _nats("kl_aggregate", "KL(q(z_top) ‖ p(z_top))"),
     Column(
         "collapsed",
         "whether the latent holds less than half of the entropy, though n > 1 makes it worth its cost",
         format=".0%",
         over_seeds={"collapsed": "mean"},
-        derived=lambda table: ((table["ndims"] > 1) & (table["mutual_information"] < 0.5 * table["entropy"])).astype(
-            float
-        ),
+        derived=lambda table: 1.0 * ((table["ndims"] > 1) & (table["mutual_information"] < 0.5 * table["entropy"])),
     ),
-    Column("parameters", "the guide's number of parameters", **_COMPARED, type=int, title="params"),
+    _of_gap("parameters", "the guide's number of parameters", "params", "", type=int, optional=False),
     Column("steps", "steps of the training", type=int),
     Column("seconds", "time of the training", "s", format=".1f", shown=_BOTH, over_seeds={"seconds": "median"}),
 )

@@ -64,7 +64,7 @@ class Run:
     truth: Truth | None = None
 
     def judge(self) -> Evaluation:
-        """Compute `metrics` and `truth` from the parameters, by quadrature; the same digits on any number of threads."""
+        """Compute `metrics` and `truth` from the parameters, by quadrature, on any number of threads alike."""
         with one_thread():
             figures = evaluate(self.model, self.guide, self.data)
         self.truth = figures.truth
