@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -25,6 +25,7 @@ __all__ = [
     "is_locked",
     "load_tensors",
     "lock",
+    "ordered_fields",
     "read_json",
     "read_table",
     "read_whole",
@@ -204,6 +205,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def ordered_fields(kind: Any) -> list[Field[Any]]:
+    """A dataclass's fields as people read them: keyword-only ones, which it has in common with others, come last."""
+    return sorted(fields(kind), key=lambda f: bool(f.kw_only))
+
+
 def restored(kind: type[T], content: Any, what: str) -> T:
     """A dataclass from what a file says of its fields; what is missing takes its default.
 
@@ -217,7 +223,7 @@ def restored(kind: type[T], content: Any, what: str) -> T:
     """
     if not isinstance(content, dict):
         raise InputError(f"{what} is {repr(content)[:60]}, not an object")
-    types, known = get_type_hints(kind), {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    types, known = get_type_hints(kind), {f.name: f for f in ordered_fields(kind)}
     values: dict[str, Any] = {}
     for name, value in content.items():
         if name not in known:

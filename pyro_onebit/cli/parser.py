@@ -12,6 +12,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 from docstring_parser import parse as parse_docstring
 
 from pyro_onebit.errors import InputError
+from pyro_onebit.files import ordered_fields
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _default(field: Field[Any], base: Any) -> Any:
 
 def _add_fields(parser: argparse.ArgumentParser, kind: Any, base: Any) -> None:
     types, documented = get_type_hints(kind), _documented(kind)
-    for field in sorted(fields(kind), key=lambda field: bool(field.kw_only)):
+    for field in ordered_fields(kind):
         of, default = types[field.name], _default(field, base)
         if is_dataclass(of):
             _add_fields(parser, of, {} if default is MISSING else default)

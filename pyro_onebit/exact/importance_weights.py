@@ -6,6 +6,7 @@ Everything that importance sampling does with K draws depends on the law of r al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_onebit.errors import InputError
 from pyro_onebit.exact.densities import BLOCK
 from pyro_onebit.exact.marginal import Marginal
 from pyro_onebit.quadrature import Grid, refine
@@ -24,6 +26,8 @@ _BELOW = 45.0
 _FAR = 50.0
 #: The most steps of them that are told apart.
 _STEPS = 1024
+#: Orders closer to 1 than this are that far from it to first order: what is left out is of its square.
+_NEAR_ONE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,26 @@ class WeightLaw:
 
         Returns:
             Nats, shape ``(len(particles), 2)``.
+
+        Raises:
+            InputError: If a value of K is below 1 or no finite number, or `alpha` is not finite.
         """
+        for k in particles:
+            if isinstance(k, bool) or not isinstance(k, (int, float)) or not 1 <= k < math.inf:
+                raise InputError(f"particles has {k!r}; each must be a number, at least 1")
+        if not math.isfinite(alpha):
+            raise InputError(f"alpha is {alpha!r}; it must be a finite number")
         ks = torch.tensor([float(k) for k in particles], dtype=torch.float64)
         # Of a single draw the logarithm's mean needs no integral, and at alpha 1 K does not matter.
         elbo = self.limit(1.0).expand(len(ks), 2)
-        if alpha == 1.0 or not (ks > 1).any():
+        if not (ks > 1).any():
             return elbo
+        if abs(1.0 - alpha) < _NEAR_ONE:
+            # Dividing by 1 - alpha would leave no digits. To first order in it the bound is a variance above the ELBO.
+            log_r = torch.where(self.q > 0, self.log_ratio, 0.0)
+            mean = (self.q * log_r).sum(-1, keepdim=True)
+            spread = (self.q * (log_r - mean).square()).sum(-1)
+            return elbo + 0.5 * (1.0 - alpha) * (1.0 - 1.0 / ks)[:, None] * spread
         columns = []
         for log_r, q in zip(self.log_ratio, self.q, strict=True):
             log_v = (1.0 - alpha) * log_r[q > 0]

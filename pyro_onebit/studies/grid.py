@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.files import lock, read_whole, restored, write_whole
+from pyro_onebit.files import lock, ordered_fields, read_whole, restored, write_whole
 from pyro_onebit.registry import GUIDES, MODELS, Registry
 from pyro_onebit.training import Config, Settings, differences
 
@@ -76,8 +76,7 @@ class StudyGrid(Settings):
     def to_toml(self) -> str:
         """The file's text; what is not set is left out."""
         # Numbers, strings and lists of them are written in TOML as in JSON.
-        own_first = sorted(fields(self), key=lambda f: bool(f.kw_only))
-        entries = {f.name: value for f in own_first if (value := getattr(self, f.name)) not in (None, ())}
+        entries = {f.name: value for f in ordered_fields(self) if (value := getattr(self, f.name)) not in (None, ())}
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in entries.items())
 
 

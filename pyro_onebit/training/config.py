@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -11,6 +11,7 @@ import torch
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError
+from pyro_onebit.files import ordered_fields
 from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
 from pyro_onebit.reproducibility import check_seed
 from pyro_onebit.training.recipes import Recipe, resolve
@@ -115,6 +116,6 @@ def differences(there: Any, here: Any) -> str:
     """What is not the same in two of one dataclass, in words."""
     return "; ".join(
         f"{f.name} {old!r} there, {new!r} here"
-        for f in fields(there)
+        for f in ordered_fields(there)
         if (old := getattr(there, f.name)) != (new := getattr(here, f.name))
     )

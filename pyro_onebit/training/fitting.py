@@ -11,7 +11,7 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import SVI
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyro_onebit.data import OneBitData
@@ -19,12 +19,12 @@ from pyro_onebit.errors import InputError, NotCompilableError, TrainingError
 from pyro_onebit.guides import Guide, check_guide, is_reparameterised
 from pyro_onebit.models import Model
 from pyro_onebit.nn import PLAIN
-from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES
+from pyro_onebit.registry import OBJECTIVES
 from pyro_onebit.reproducibility import default_dtype, one_thread
 from pyro_onebit.training.config import DTYPES, Config
 from pyro_onebit.training.lattice import LatticeNoise
 from pyro_onebit.training.optimizers import OneOptimizer
-from pyro_onebit.training.run import Checkpoint, Run
+from pyro_onebit.training.run import Checkpoint, Run, build
 from pyro_onebit.training.step import CompiledELBO, EagerELBO
 
 #: A history has about this many rows, whatever the number of steps.
@@ -78,10 +78,13 @@ def fit(
     """
     if (data.ndims, data.prob) != (config.ndims, config.prob):
         raise InputError(f"data has ndims {data.ndims} and prob {data.prob}; the configuration has {config}")
-    expected_of = {"model": (model, MODELS[str(config.model)]), "guide": (guide, GUIDES[str(config.guide)])}
-    for what, (given, expected) in expected_of.items():
-        if not isinstance(given, expected):
-            raise InputError(f"{what} is a {type(given).__name__}; the configuration has {expected.__name__}")
+    own_model, own_guide, _ = build(config)
+    for what, given, own in (("model", model, own_model), ("guide", guide, own_guide)):
+        # Not a subclass, which may compute something else and would be saved, and loaded, as what it is not.
+        if type(given) is not type(own):
+            raise InputError(f"{what} is a {type(given).__name__}; the configuration has {type(own).__name__}")
+        if _shapes(given) != _shapes(own):
+            raise InputError(f"{what} has other networks than the configuration's; take what `build(config)` gives")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', and torch finds none here; take 'cpu'")
     run = Run(model, guide, data, config, config.recipe)
@@ -95,6 +98,10 @@ def fit(
         except ArithmeticError as error:
             raise TrainingError(f"{error}; the last parameters before it are kept", run) from None
     return run
+
+
+def _shapes(program: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in program.state_dict().items()}
 
 
 def _is_worse_than_no_latent(run: Run) -> bool:

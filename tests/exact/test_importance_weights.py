@@ -8,7 +8,7 @@ import torch
 from conftest import FixedGuide, HardDecoder, LinearDecoder
 from scipy import stats
 
-from pyro_onebit import OneBitData, Run, exact
+from pyro_onebit import InputError, OneBitData, Run, exact
 from pyro_onebit.diagnostics import khat
 from pyro_onebit.exact import Truth, WeightLaw
 
@@ -102,6 +102,42 @@ def test_bounds_grow_with_k_and_fall_with_alpha() -> None:
     assert by_alpha == sorted(by_alpha, reverse=True)
     # At alpha 1 the bound is the ELBO's limit from both sides.
     assert by_alpha[3] == pytest.approx(by_alpha[4], abs=5e-3)
+
+
+def test_orders_near_one_keep_their_digits() -> None:
+    """Two atoms and two draws, by the binomial sum in exact arithmetic to first and second order in 1 - alpha."""
+    share, a = 0.3, 0.2
+    b = (1 - share * a) / (1 - share)
+    atoms = doubles([[math.log(a), math.log(b)]] * 2)
+    law = WeightLaw(atoms, doubles([[share, 1 - share]] * 2), doubles([0.0, 0.0]), doubles([0.5, 0.5]))
+
+    def bound(order: float) -> float:
+        step = 1 - order
+        pairs = [(a, a, share**2), (a, b, 2 * share * (1 - share)), (b, b, (1 - share) ** 2)]
+        # log of the mean of e^(step l), through expm1 and log1p, which keep their digits.
+        means = [0.5 * (math.expm1(step * math.log(x)) + math.expm1(step * math.log(y))) for x, y, _ in pairs]
+        return sum(mass * math.log1p(mean) for (*_, mass), mean in zip(pairs, means, strict=True)) / step
+
+    for order in (1 - 1e-3, 1 - 1e-4, 1 - 1e-6, 1 - 1e-9, 1 + 1e-7, 1 + 1e-3):
+        assert float(law.expected_bound([2], order)[0, 0]) == pytest.approx(bound(order), abs=2e-9), order
+
+
+@pytest.mark.parametrize(
+    ("particles", "alpha", "message"),
+    [
+        ([0], 0.0, "particles has 0; each must be a number, at least 1"),
+        ([2, 0.5], 0.0, "particles has 0.5"),
+        ([True], 0.0, "particles has True"),
+        (["2"], 0.0, "particles has '2'"),
+        ([math.inf], 0.0, "particles has inf"),
+        ([2], math.inf, "alpha is inf; it must be a finite number"),
+        ([2], math.nan, "alpha is nan"),
+    ],
+)
+def test_bounds_that_are_not_defined(particles: list, alpha: float, message: str) -> None:
+    law = WeightLaw(doubles([[0.0]] * 2), doubles([[1.0]] * 2), doubles([0.0, 0.0]), doubles([0.5, 0.5]))
+    with pytest.raises(InputError, match=message):
+        law.expected_bound(particles, alpha)
 
 
 @pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.2), (2, 1000, 0.5)])

@@ -2,6 +2,7 @@ import math
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pyro
@@ -9,7 +10,19 @@ import pytest
 import torch
 from conftest import SEED
 
-from pyro_onebit import RECIPES, Config, InputError, OneBitData, Run, TrainingError, build, fit, load_run, save_run
+from pyro_onebit import (
+    RECIPES,
+    Config,
+    GaussianGuide,
+    InputError,
+    OneBitData,
+    Run,
+    TrainingError,
+    build,
+    fit,
+    load_run,
+    save_run,
+)
 from pyro_onebit.bounds import pyro_bound
 from pyro_onebit.studies import to_inference_data
 
@@ -106,6 +119,21 @@ def test_model_or_guide_of_another_configuration() -> None:
         fit(model, guide, data, Config(ndims=3))
     with pytest.raises(InputError, match="guide is a TwoLayerGuide; the configuration has GaussianGuide"):
         fit(build(Config(ndims=3))[0], guide, data, Config(ndims=3))
+
+
+def test_what_would_be_saved_as_something_else_is_refused() -> None:
+    """A subclass's density, or other networks, would be loaded as the configuration's own."""
+
+    class Laplace(GaussianGuide):
+        pass
+
+    config = Config(ndims=3, steps=2)
+    model, guide, data = build(config)
+    with pytest.raises(InputError, match="guide is a Laplace; the configuration has GaussianGuide"):
+        fit(model, Laplace(3), data, config)
+    other, _, _ = build(config, replace(config.recipe, arch=replace(config.recipe.arch, width_x=7)))
+    with pytest.raises(InputError, match="model has other networks than the configuration's"):
+        fit(other, guide, data, config)
 
 
 def global_state() -> tuple:
