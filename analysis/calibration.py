@@ -47,7 +47,7 @@ def row_of(run: Run, truth: exact.Truth, seen: Calibration) -> dict[str, Any]:
 
 
 def outer_tenth(truth: exact.Truth) -> float:
-    """The exact share of levels in q's outer tenth, on codewords as often as the model makes each; 0.1 if calibrated."""
+    """The exact share of levels in the outer tenth of q, on codewords as the model makes them; 0.1 if calibrated."""
     shares = [
         1.0 - float(np.diff(np.interp([0.05, 0.95], of_q, of_p))[0])
         for of_q, of_p in zip(*calibration_curve(truth), strict=True)

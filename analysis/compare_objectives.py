@@ -83,7 +83,11 @@ def noises(args: argparse.Namespace) -> list[dict[str, Any]]:
             if k >= OBJECTIVES[objective].fewest:
                 parts = gradient_noise(run.model, run.guide, run.data, objective, k, repeats=args.repeats)
                 for part, moments in parts.items():
-                    figures = {"variance": moments.total_variance, "snr": moments.signal_to_noise}
+                    figures = {
+                        "variance": moments.total_variance,
+                        "snr": moments.signal_to_noise,
+                        "is_told": moments.is_told,
+                    }
                     rows.append({"objective": objective, "K": k, "part": part, **figures})
     return rows
 
@@ -100,7 +104,8 @@ def draw(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> 
         panels[0].plot([row["K"] for row in own], evidence, **{**style, "label": None, "ls": "--", "mfc": "none"})
         for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
             there = [row for row in noise if (row["objective"], row["part"]) == (objective, part)]
-            axes.plot([row["K"] for row in there], [row["snr"] for row in there], **style)
+            told = [row for row in there if row["is_told"]]
+            axes.plot([row["K"] for row in told], [row["snr"] for row in told], **style)
     panels[0].set(xscale="log", yscale="log", xlabel="samples $K$", ylabel="above the entropy (nats)")
     panels[0].set_title("trained: loss (solid), $-\\log p(x)$ (dashed)")
     for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
@@ -121,14 +126,18 @@ def answer(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -
         f"({-likely['minus_log_evidence']:.4f}), at a loss of {likely['loss']:.4f}."
     ]
     for part in ("model", "guide"):
-        slopes = []
+        slopes, lost = [], []
         for objective in COLOURS:
             own = [row for row in noise if (row["objective"], row["part"]) == (objective, part)]
-            if len(own) > 1:
-                slope = np.polyfit(np.log([row["K"] for row in own]), np.log([row["snr"] for row in own]), 1)[0]
+            told = [row for row in own if row["is_told"]]
+            if len(told) > 2:
+                slope = np.polyfit(np.log([row["K"] for row in told]), np.log([row["snr"] for row in told]), 1)[0]
                 slopes.append(f"{objective} K^{slope:.2f}")
+            lost += [f"{objective} at K = {row['K']}" for row in own if not row["is_told"]]
         if slopes:
             sentences.append(f"The {part}'s signal-to-noise ratio grows as {', '.join(slopes)}.")
+        if lost:
+            sentences.append(f"Not told from nought: {', '.join(lost)}.")
     return "\n".join(sentences)
 
 

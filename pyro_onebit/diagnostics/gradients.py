@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pyro
@@ -21,10 +22,16 @@ class GradientNoise:
     Arguments:
         mean: Each parameter's mean gradient, shape ``(parameters,)``.
         variance: Each one's variance, shape ``(parameters,)``.
+        signal_squared: The squared norm of the expected gradient, without bias: the mean product of two different
+            estimates. (The squared norm of the mean of R estimates is too large by the total variance over R.) Where
+            the signal is lost in the noise it may be negative.
+        signal_squared_error: Its standard error, by the jackknife; infinite from fewer than three estimates.
     """
 
     mean: Tensor
     variance: Tensor
+    signal_squared: float
+    signal_squared_error: float
 
     @property
     def total_variance(self) -> float:
@@ -33,11 +40,31 @@ class GradientNoise:
 
     @property
     def signal_to_noise(self) -> float:
-        r"""The norm of the mean gradient over the root of the total variance; infinite where there is no noise.
+        r"""The norm of the expected gradient over the root of the total variance; infinite where there is no noise.
 
-        Of all parameters together, as an optimiser's step sees them; Rainforth et al. (2018) take each alone.
+        Of all parameters together, as an optimiser's step sees them; Rainforth et al. (2018) take each alone. Zero
+        where no signal is seen; whether one is, says `is_told`.
         """
-        return float(self.mean.norm() / self.variance.sum().sqrt())
+        variance = self.total_variance
+        return math.sqrt(max(self.signal_squared, 0.0) / variance) if variance > 0 else math.inf
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the signal is told from nought, by three standard errors."""
+        return self.signal_squared > 3.0 * self.signal_squared_error
+
+
+def _moments(estimates: Tensor) -> GradientNoise:
+    """Moments of estimates ``(repeats, parameters)``."""
+    count = len(estimates)
+    products = estimates @ estimates.T
+    rows, own, total = products.sum(1), products.diagonal(), products.sum()
+    signal = (total - own.sum()) / (count * (count - 1))
+    error = math.inf
+    if count > 2:
+        without = (total - 2.0 * rows + own - (own.sum() - own)) / ((count - 1) * (count - 2))
+        error = math.sqrt(float((without - without.mean()).square().sum()) * (count - 1) / count)
+    return GradientNoise(estimates.mean(0), estimates.var(0), float(signal), error)
 
 
 def gradient_noise(
@@ -87,5 +114,4 @@ def gradient_noise(
                 estimates[name].append(flat.double() / rows)
         for module in modules.values():
             module.zero_grad(set_to_none=True)
-    moments = {name: torch.stack(values) for name, values in estimates.items()}
-    return {name: GradientNoise(values.mean(0), values.var(0)) for name, values in moments.items()}
+    return {name: _moments(torch.stack(values)) for name, values in estimates.items()}

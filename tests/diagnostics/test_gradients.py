@@ -4,6 +4,7 @@ import torch
 
 from pyro_onebit import Config, InputError, build
 from pyro_onebit.diagnostics import gradient_noise
+from pyro_onebit.diagnostics.gradients import _moments
 from pyro_onebit.registry import OBJECTIVES
 
 
@@ -56,6 +57,31 @@ def test_wake_sleep_weighs_each_row_by_itself() -> None:
         log_w = torch.distributions.Normal(0.0, 1.0).log_prob(z).squeeze(-1) + model.p_x(z).log_prob(x) - log_q
     assert float(bound) == pytest.approx(float(-log_w.exp().mean(0).log().sum()), rel=1e-5)
     assert float(guide_loss) == pytest.approx(float(-(log_w.softmax(0) * log_q).sum()), rel=1e-5)
+
+
+def test_the_signal_is_estimated_without_its_noise() -> None:
+    """Estimates of a known mean: the squared norm of their own mean is too large by the noise over their number."""
+    torch.manual_seed(0)
+    mean, count = torch.tensor([0.3, -0.4] + [0.0] * 98, dtype=torch.float64), 1600
+    seen = [_moments(mean + torch.randn(count, 100, dtype=torch.float64)) for _ in range(50)]
+    signals = torch.tensor([noise.signal_squared for noise in seen])
+    assert float(signals.mean()) == pytest.approx(0.25, abs=4.9 * float(signals.std()) / 50**0.5)
+    assert float(signals.std()) == pytest.approx(sum(noise.signal_squared_error for noise in seen) / 50, rel=0.5)
+    assert all(noise.is_told for noise in seen)
+    floor = sum(float(noise.mean.square().sum()) for noise in seen) / 50
+    assert floor == pytest.approx(0.25 + 100 / count, rel=0.1)
+    silent = _moments(torch.randn(count, 100, dtype=torch.float64))
+    assert not silent.is_told
+    assert seen[0].signal_to_noise == pytest.approx(0.05, rel=0.5)
+
+
+def test_the_elbos_signal_to_noise_ratio_grows_as_the_root_of_the_samples() -> None:
+    """Its gradient is a mean over them. At a fixed program, as K grows 16-fold, it grows fourfold."""
+    few, many = (gradient_noise(*start(), "elbo", k, repeats=1500)["guide"] for k in (4, 64))
+    assert few.is_told
+    ratio = many.signal_to_noise / few.signal_to_noise
+    error = few.signal_squared_error / few.signal_squared + many.signal_squared_error / many.signal_squared
+    assert ratio == pytest.approx(4.0, rel=2.5 * error + 0.1)
 
 
 def test_nothing_is_left_behind() -> None:
