@@ -44,6 +44,9 @@ def main(args: argparse.Namespace) -> None:
     import pandas as pd
     from peers import report
 
+    from pyro_onebit.reporting import text_table
+    from pyro_onebit.studies import Column
+
     args.out.mkdir(parents=True, exist_ok=True)
     tables: dict[str, pd.DataFrame] = {}
 
@@ -51,7 +54,9 @@ def main(args: argparse.Namespace) -> None:
         """As soon as it is there: the whole takes hours."""
         tables[name] = table
         table.to_csv(args.out / f"{name}.csv", index=False)
-        print(f"\n{report.show(name, table)}", flush=True)
+        columns = [Column(str(column), format=".5g") for column in table]
+        text = text_table(table.astype(object).to_dict("records"), columns)
+        print(f"\n{report.TITLES[name]}\n{text}", flush=True)
 
     if "cells" in args.sections:
         runs = pd.DataFrame(time_cells(args))
@@ -69,67 +74,24 @@ def main(args: argparse.Namespace) -> None:
 
 
 def time_cells(args: argparse.Namespace) -> Iterator[Row]:
-    """Every contender in every cell, each in a process of its own, one after the other."""
-    # Contenders take turns, so that a slow quarter of an hour falls on all of them.
+    """Every contender in every cell; they take turns, so that a slow quarter of an hour falls on all of them."""
     turns = itertools.product(range(args.repeats), args.layers, args.ndims, args.contenders)
     for seed, layers, ndims, contender in turns:
         for threads in args.threads if contender in PEERS else [1]:
-            work = work_of(contender, layers, ndims, seed, args.steps, threads)
-            yield from in_fresh_processes(measure.time_cell, [work])
-
-
-def time_studies(args: argparse.Namespace) -> Iterator[Row]:
-    """All cells in one call: spread over processes with one thread each, and NumPyro also in one process."""
-    ways = [(contender, args.jobs, 1) for contender in args.contenders]
-    if "numpyro" in args.contenders:
-        ways.append(("numpyro", 1, args.jobs))
-    # The longest first, so that no process is left with a long run at the end.
-    cells = list(itertools.product(sorted(args.layers, reverse=True), sorted(args.ndims, reverse=True)))
-    for seed in range(args.repeats):
-        for contender, processes, threads in ways:
-            works = [work_of(contender, *cell, seed, args.steps, threads) for cell in cells]
-            way = {"contender": contender, "processes": processes, "threads": threads}
-            yield way | time_pool(works, processes)
-        # The command trains with its presets' own numbers of steps.
-        if "package" in args.contenders and args.steps is None:
-            way = {"contender": "onebit study", "processes": args.jobs, "threads": 1}
-            yield way | {"wall_s": time_command(args, seed)}
-
-
-def time_pool(works: Sequence[Work], processes: int) -> Row:
-    """Wall time of a pool of processes that trains them all, and the peaks of its processes' memory."""
-    start = time.perf_counter()
-    runs = in_fresh_processes(measure.time_run, works, processes)
-    wall, training = time.perf_counter() - start, sum(run["training_s"] for run in runs)
-    # The last of a process's runs has seen its peak.
-    peaks = {run["pid"]: run["peak_mb"] for run in runs}.values()
-    return {"wall_s": wall, "training_s": training, "largest_process_mb": max(peaks), "all_processes_mb": sum(peaks)}
-
-
-def time_command(args: argparse.Namespace, seed: int) -> float:
-    """Wall time of ``onebit study``, with all that it computes and writes."""
-    flags = ["--ndims", *args.ndims, "--layers", *args.layers, "--seeds", seed, "--jobs", args.jobs]
-    with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "pyro_onebit", "study", *map(str, flags), "--out", out, "--quiet"]
-        progress(" ".join(command[2:]))
-        start = time.perf_counter()
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        return time.perf_counter() - start
+            yield from fresh(measure.time_cell, work_of(contender, layers, ndims, seed, args.steps, threads))
 
 
 def time_steps(args: argparse.Namespace) -> Iterator[Row]:
     """The default preset's step and the same step by hand, in turns, on one thread each: `fit` takes no more."""
-    for turn in itertools.product(args.layers, args.ndims, range(args.repeats)):
-        for contender in ("package", "torch"):
-            work = work_of(contender, *turn, args.steps or FEW_STEPS)
-            yield from in_fresh_processes(measure.time_step, [work])
+    turns = itertools.product(args.layers, args.ndims, range(args.repeats), ("package", "torch"))
+    for layers, ndims, seed, contender in turns:
+        yield from fresh(measure.time_step, work_of(contender, layers, ndims, seed, args.steps or FEW_STEPS))
 
 
 def grow_ndims(args: argparse.Namespace) -> Iterator[Row]:
     """A few hundred steps at each n."""
-    for cell in itertools.product(args.layers, args.growth_ndims):
-        work = work_of("package", *cell, 0, args.steps or FEW_STEPS)
-        yield from in_fresh_processes(measure.time_growth, [work])
+    for layers, ndims in itertools.product(args.layers, args.growth_ndims):
+        yield from fresh(measure.time_growth, work_of("package", layers, ndims, 0, args.steps or FEW_STEPS))
 
 
 def grow_runs(args: argparse.Namespace) -> Iterator[Row]:
@@ -140,17 +102,49 @@ def grow_runs(args: argparse.Namespace) -> Iterator[Row]:
         yield {"layers": layers, "ndims": ndims, "runs": runs} | time_pool(works, args.jobs)
 
 
-def in_fresh_processes(function: Callable[[Work], Row], works: Sequence[Work], processes: int = 1) -> list[Row]:
-    """What was run and the function's results, in order, from new interpreters."""
+def time_studies(args: argparse.Namespace) -> Iterator[Row]:
+    """All cells in one call: spread over processes with one thread each, and NumPyro also in one process."""
+    # The longest first, so that no process is left with a long run at the end.
+    cells = list(itertools.product(sorted(args.layers, reverse=True), sorted(args.ndims, reverse=True)))
+    ways = [(contender, args.jobs, 1) for contender in args.contenders]
+    ways += [("numpyro", 1, args.jobs)] if "numpyro" in args.contenders else []
+    # The command trains with its presets' own numbers of steps.
+    ways += [("onebit study", args.jobs, 1)] if "package" in args.contenders and args.steps is None else []
+    for seed, (contender, processes, threads) in itertools.product(range(args.repeats), ways):
+        way = {"contender": contender, "processes": processes, "threads": threads}
+        if contender == "onebit study":
+            yield way | time_command(args, seed)
+        else:
+            yield way | time_pool([work_of(contender, *cell, seed, args.steps, threads) for cell in cells], processes)
+
+
+def time_pool(works: Sequence[Work], processes: int) -> Row:
+    """Wall time of a pool of processes that trains them all, and the peaks of its processes' memory."""
+    start = time.perf_counter()
+    runs = fresh(measure.time_run, *works, processes=processes)
+    wall, training = time.perf_counter() - start, sum(run["training_s"] for run in runs)
+    # The last of a process's runs has seen its peak.
+    peaks = {run["pid"]: run["peak_mb"] for run in runs}.values()
+    return {"wall_s": wall, "training_s": training, "largest_process_mb": max(peaks), "all_processes_mb": sum(peaks)}
+
+
+def time_command(args: argparse.Namespace, seed: int) -> Row:
+    """Wall time of ``onebit study``, with all that it computes and writes."""
+    flags = ["--ndims", *args.ndims, "--layers", *args.layers, "--seeds", seed, "--jobs", args.jobs]
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "pyro_onebit", "study", *map(str, flags), "--out", out, "--quiet"]
+        start = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        return {"wall_s": time.perf_counter() - start}
+
+
+def fresh(function: Callable[[Work], Row], *works: Work, processes: int = 1) -> list[Row]:
+    """What was run and what `function` returned, in order, from new interpreters."""
     cells = [{name: getattr(work, name) for name in NAMES} for work in works]
-    progress(f"{function.__name__}, {len(works)} run(s), the first: {cells[0]}")
+    print(f"[{time.strftime('%H:%M:%S')}] {function.__name__} of {len(works)}: {cells[0]}", file=sys.stderr, flush=True)
     size, limit = min(processes, len(works)), (works[0].threads,)
     with ProcessPoolExecutor(size, get_context("spawn"), measure.limit_threads, limit) as pool:
         return [cell | result for cell, result in zip(cells, pool.map(function, works), strict=True)]
-
-
-def progress(message: str) -> None:
-    print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -18,20 +18,11 @@ from peers import CHUNKS, Chunks, Work
 if TYPE_CHECKING:
     from pyro_onebit import Guide, Model, OneBitData, Recipe
 
-HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
-
-def log_standard_normal(z: Tensor) -> Tensor:
-    return -0.5 * z * z - HALF_LOG_2PI
-
-
-def log_normal(z: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
-    return log_standard_normal((z - mean) / sd) - sd.log()
-
-
-def draw(mean: Tensor, sd: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """A value and its log-density, whose quadratic form is the noise's own."""
-    return mean + sd * noise, log_standard_normal(noise) - sd.log()
+def draw(mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+    """A value and its log-density, but for the constant: there are as many densities in q as in p."""
+    noise = torch.randn_like(mean)
+    return mean + sd * noise, -0.5 * noise.square() - sd.log()
 
 
 def train(work: Work) -> Chunks:
@@ -76,18 +67,17 @@ def reference_loss(networks: nn.ModuleDict, x: Tensor, min_variance: float) -> T
     """One draw's estimate of -ELBO, summed over the rows."""
 
     def gaussian(name: str, c: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = networks[name](c).unbind(-1)
-        return mean[:, None], (softplus(raw) + min_variance).sqrt()[:, None]
+        mean, raw = networks[name](c).chunk(2, -1)
+        return mean, (softplus(raw) + min_variance).sqrt()
 
-    mean, sd = gaussian("q_z1", x)
-    z1, log_ratio = draw(mean, sd, torch.randn_like(mean))
+    z1, kl = draw(*gaussian("q_z1", x))
     if "q_z2" in networks:
-        mean, sd = gaussian("q_z2", z1)
-        z2, log_q_z2 = draw(mean, sd, torch.randn_like(mean))
-        log_ratio = log_ratio + log_q_z2 - log_standard_normal(z2) - log_normal(z1, *gaussian("p_z1", z2))
+        z2, log_q_z2 = draw(*gaussian("q_z2", z1))
+        mean, sd = gaussian("p_z1", z2)
+        kl = kl + log_q_z2 + 0.5 * z2.square() + 0.5 * ((z1 - mean) / sd).square() + sd.log()
     else:
-        log_ratio = log_ratio - log_standard_normal(z1)
-    return binary_cross_entropy_with_logits(networks["p_x"](z1), x, reduction="sum") + log_ratio.sum()
+        kl = kl + 0.5 * z1.square()
+    return binary_cross_entropy_with_logits(networks["p_x"](z1), x, reduction="sum") + kl.sum()
 
 
 def default_step(model: Model, guide: Guide, data: OneBitData, recipe: Recipe) -> Callable[[], float]:

@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import re
+import resource
 import statistics
 import time
 from dataclasses import dataclass, field, replace
@@ -104,13 +105,15 @@ def preload(contender: str) -> None:
 
 
 def train(work: Work, recorder: Recorder) -> tuple[float, list[float]]:
-    """Train once: seconds, and losses (of a peer the last chunk's mean) as the contender itself estimates them."""
+    """Train once: seconds, and losses as the contender itself estimates them (a peer's are chunks' means)."""
     recorder.start = time.perf_counter()
     if work.contender in PRESETS:
         return train_package(work, recorder)
+    losses = []
     for snapshot, loss in importlib.import_module(PEERS[work.contender]).train(work):
+        losses.append(loss)
         recorder(snapshot)
-    return time.perf_counter() - recorder.start, [loss]
+    return time.perf_counter() - recorder.start, losses
 
 
 def train_package(work: Work, recorder: Recorder) -> tuple[float, list[float]]:
@@ -131,10 +134,8 @@ def train_package(work: Work, recorder: Recorder) -> tuple[float, list[float]]:
     try:
         run = fit(model, guide, data, config, on_step=on_step)
     except TrainingError as error:
+        # It may be only the judgement that is not to be had, as for networks that have hardly been trained.
         run = error.run
-    except ArithmeticError:
-        # Training is done; only its judgement is not to be had, as for networks that have hardly been trained.
-        return recorder.seconds[-1], [math.inf]
     seconds = build_seconds + run.seconds
     if recorder.keep:
         # What follows the last step (a second attempt may be given up for the first) belongs to what is delivered.
@@ -165,14 +166,11 @@ def judge(work: Work, snapshot: Any) -> float:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process has held."""
-    # Linux lets `getrusage` of a new process begin with its parent's peak; this does not.
+    """The most memory this process has held; on Linux `getrusage` would begin with the parent's peak."""
     status = Path("/proc/self/status")
-    if status.exists() and (peak := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
-        return int(peak[1]) / 2**10
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
+    return int(re.findall(r"VmHWM:\s*(\d+)", status.read_text())[0]) / 2**10
 
 
 def time_cell(work: Work) -> Row:
@@ -189,7 +187,7 @@ def time_cell(work: Work) -> Row:
     steps, ms = len(recorder.seconds) * work.steps // CHUNKS, recorder.ms_per_step(work)
     times = {"steps": steps, "seconds": seconds, "ms_per_step": ms, "start_seconds": seconds - 1e-3 * ms * steps}
     losses = (judge(work, snapshot) for snapshot in reversed(recorder.snapshots))
-    loss, own_loss = next(losses), statistics.fmean(own[-(len(own) // CHUNKS + 1) :])
+    loss, own_loss = next(losses), statistics.fmean(own[-len(own) // CHUNKS :])
     # Backwards, to the moment from which on the run stays; one that never arrives costs one judgement.
     inside = itertools.takewhile(lambda exact: exact <= best + MARGIN, itertools.chain([loss], losses))
     reached = min((after for after, _ in zip(reversed(recorder.seconds), inside, strict=False)), default=math.inf)
@@ -223,12 +221,12 @@ def time_step(work: Work) -> Row:
     else:
         import torch
 
-        from peers.hand_torch import default_step
+        from peers.hand_torch import default_step, in_chunks
 
         config, *parts = built(replace(work, contender="package"))
         torch.manual_seed(work.seed)
-        step, losses = default_step(*parts, config.recipe), []
-        for _ in range(CHUNKS):
-            losses += [step() for _ in range(work.steps // CHUNKS)]
-            recorder(None)
+        step = default_step(*parts, config.recipe)
+        losses = [step()]
+        for snapshot, _ in in_chunks(work, torch.nn.ModuleDict(), step):
+            recorder(snapshot)
     return {"ms_per_step": recorder.ms_per_step(work), "first_loss": losses[0]}

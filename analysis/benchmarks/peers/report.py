@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 
 from peers.measure import CONTENDERS, MARGIN, PEERS, Row
 from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES, PALETTE
-from pyro_onebit.reporting import text_table
-from pyro_onebit.studies import Column
 
 CELL = ["layers", "ndims"]
 TITLES = {
@@ -38,12 +36,6 @@ COLOURS = dict(zip([*CONTENDERS, "onebit study"], PALETTE, strict=False))
 MARKERS = dict(zip(CONTENDERS, "os^Dv", strict=True))
 #: How far two ways to compute the same losses may be apart, relatively: they are float32.
 SAME_LOSS = 1e-5
-
-
-def show(name: str, table: pd.DataFrame) -> str:
-    """A table under its title, as text."""
-    columns = [Column(str(column), format=".5g") for column in table]
-    return f"{TITLES[name]}\n{text_table(table.astype(object).to_dict('records'), columns)}"
 
 
 def cells_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +73,10 @@ def plot(tables: dict[str, pd.DataFrame]) -> Figure:
         ax = figure.add_subplot(rows, columns, i, ylabel=label)
         {"cells": plot_cells, "study": plot_study}.get(name, plot_lines)(ax, tables[name], column)
         ax.grid(axis="y", alpha=0.3)
-        if logarithmic:
+        if not np.isfinite(tables[name][column]).any():
+            ax.text(0.5, 0.5, "never", transform=ax.transAxes, ha="center")
+            ax.set_yticks([])
+        elif logarithmic:
             ax.set_yscale("log")
         else:
             ax.set_ylim(0)
@@ -96,14 +91,15 @@ def plot_cells(ax: Axes, table: pd.DataFrame, column: str) -> None:
         places = np.arange(len(heights)) + 0.12 * (i - (len(heights.columns) - 1) / 2)
         ax.plot(places, heights[contender], MARKERS[contender], color=COLOURS[contender], label=contender)
     ax.set_xticks(range(len(heights)), [f"{layers}L\n{ndims}" for layers, ndims in heights.index])
-    ax.set_xlabel("layers (L), and dimensions n")
+    ax.set(xlabel="layers (L), and dimensions n", xlim=(-0.5, len(heights) - 0.5))
     ax.legend(fontsize="small")
 
 
 def plot_study(ax: Axes, table: pd.DataFrame, column: str) -> None:
-    ways = table["contender"] + "\n" + table["processes"].astype(str) + " × " + table["threads"].astype(str)
+    ways = ["\n".join([*row.contender.split(), f"{row.processes} × {row.threads}"]) for row in table.itertuples()]
     ax.bar_label(ax.bar(ways, table[column], color=table["contender"].map(COLOURS)), fmt="%.3g")
-    ax.tick_params("x", labelsize="small")
+    ax.tick_params("x", labelsize="x-small")
+    ax.margins(y=0.1)
     ax.set_xlabel("contender, and processes × threads")
 
 
@@ -127,8 +123,8 @@ def answer(tables: dict[str, pd.DataFrame]) -> str:
     if "study" in tables:
         walls = tables["study"].groupby("contender")["wall_s"].min()
         if (own := walls.get("onebit study", walls.get("package"))) is not None:
-            others = [f"{walls[name] / own:.3g} times as long with {name}" for name in PEERS if name in walls]
-            parts.append(" and ".join([f"the whole study takes {own:.3g} s", *others]))
+            others = [f", {walls[name] / own:.3g} times as long with {name}" for name in PEERS if name in walls]
+            parts.append(f"the whole study takes {own:.3g} s{''.join(others)}")
     if "cells" in tables:
         parts += compare_cells(tables["cells"])
     if "step" in tables:
@@ -137,36 +133,30 @@ def answer(tables: dict[str, pd.DataFrame]) -> str:
         if difference > SAME_LOSS:
             parts.append(f"but by hand it is another step, for the losses differ by {difference:.1e}")
     if "growth_ndims" in tables:
-        parts.append(grow(tables["growth_ndims"]))
+        # From n = 1000, below which a step's time is not the decoder's, to the largest n.
+        table = tables["growth_ndims"].sort_values(CELL).query("layers == layers.max()")
+        large = table.query("ndims >= 1000 and finished")
+        first, last = (large if len(large) else table).iloc[[0, -1]].to_dict("records")
+        longer, larger = (last[column] / first[column] for column in ("ms_per_step", "peak_judged_mb"))
+        parts.append(
+            f"with {last['layers']} layer(s), from n = {first['ndims']} to {last['ndims']}, a step's time grows"
+            f" {longer:.3g}-fold and peak memory {larger:.3g}-fold, to {last['peak_judged_mb']:.0f} MB"
+        )
     sentence = "; ".join(parts)
     return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 def compare_cells(cells: pd.DataFrame) -> list[str]:
     """How the default preset's cells stand against NumPyro's, or another peer's if there is none."""
-    wide = cells.pivot(index=CELL, columns="contender", values=["seconds", "loss"])
-    peer = next((name for name in ("numpyro", "torch", "pyro", "reference") if name in wide["loss"]), None)
-    if peer is None or "package" not in wide["loss"]:
+    seconds, loss = (cells.pivot(index=CELL, columns="contender", values=name) for name in ("seconds", "loss"))
+    peer = next((name for name in ("numpyro", "torch", "pyro", "reference") if name in loss), None)
+    if peer is None or "package" not in loss:
         return []
-    slower = wide["seconds"][peer] / wide["seconds"]["package"]
+    slower = seconds[peer] / seconds["package"]
     parts = [f"a cell takes {slower.min():.2g} to {slower.max():.2g} times as long with {peer} as with the package"]
-    less = (wide["loss"]["package"] - wide["loss"][peer]).groupby("layers")
-    if 2 in less.groups:
-        two = less.get_group(2)
+    difference = loss["package"] - loss[peer]
+    if len(two := difference[difference.index.get_level_values("layers") == 2]):
         parts.append(f"the package's exact loss is lower in {(two < 0).sum()} of {len(two)} two-layer cells")
-    if 1 in less.groups:
-        one = less.get_group(1)
+    if len(one := difference[difference.index.get_level_values("layers") == 1]):
         parts.append(f"in the one-layer cells it differs from {peer}'s by {one.min():+.1e} to {one.max():+.1e}")
     return parts
-
-
-def grow(table: pd.DataFrame) -> str:
-    """From n = 1000, below which a step's time is not the decoder's, to the largest n."""
-    line = table[table["layers"] == table["layers"].max()].sort_values("ndims")
-    large = line[(line["ndims"] >= 1000) & line["finished"]]
-    first, last = (large if len(large) else line).iloc[[0, -1]].to_dict("records")
-    times = [f"{last[column] / first[column]:.3g}-fold" for column in ("ms_per_step", "peak_judged_mb")]
-    return (
-        f"with {last['layers']} layer(s), from n = {first['ndims']} to {last['ndims']}, a step's time grows {times[0]}"
-        f" and peak memory {times[1]}, to {last['peak_judged_mb']:.0f} MB"
-    )
