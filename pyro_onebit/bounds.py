@@ -10,12 +10,22 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.diagnostics import khat, khat_threshold
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact import Joint, Truth, draw_posterior, draw_q, finite, float64_copy, log_weight
+from pyro_onebit.exact import (
+    GuideLike,
+    Joint,
+    ModelLike,
+    Truth,
+    draw_posterior,
+    draw_q,
+    finite,
+    float64_copy,
+    log_weight,
+)
 from pyro_onebit.reproducibility import seeded
 
 __all__ = ["Estimate", "bound_table", "eubo", "importance_bound", "log_weights", "pyro_bound"]
@@ -67,12 +77,12 @@ def _check_order(alpha: float) -> None:
         raise InputError(f"alpha is {alpha}; it must be a finite number")
 
 
-def log_weights(model: nn.Module, guide: nn.Module, data: OneBitData, draws: int, seed: int = 0) -> Tensor:
+def log_weights(model: ModelLike, guide: GuideLike, data: OneBitData, draws: int, seed: int = 0) -> Tensor:
     """log w = log p(x, z) - log q(z|x) of draws of q, for each codeword, in float64.
 
     Arguments:
-        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
-        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        model: The model.
+        guide: Its guide.
         data: The codewords.
         draws: Their number; memory is bounded but for the result.
         seed: Of the draws; torch's generator is left as it was.
@@ -94,8 +104,8 @@ def _draw_log_weights(model: Any, guide: Any, x: Tensor, draws: int) -> Tensor:
 
 
 def importance_bound(
-    model: nn.Module,
-    guide: nn.Module,
+    model: ModelLike,
+    guide: GuideLike,
     data: OneBitData,
     particles: int,
     *,
@@ -110,8 +120,8 @@ def importance_bound(
     expectation is `exact.WeightLaw.expected_bound`.
 
     Arguments:
-        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
-        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        model: The model.
+        guide: Its guide.
         data: The codewords.
         particles: K, up to millions; what is kept of a draw is its weight.
         alpha: The order.
@@ -157,8 +167,8 @@ def _summarise(log_w: Tensor, log_v: Tensor, alpha: float) -> tuple[Tensor, Tens
 
 
 def pyro_bound(
-    model: nn.Module,
-    guide: nn.Module,
+    model: ModelLike,
+    guide: GuideLike,
     data: OneBitData,
     particles: int,
     *,
@@ -187,15 +197,15 @@ def pyro_bound(
 
 
 def eubo(
-    model: nn.Module, guide: nn.Module, data: OneBitData, truth: Truth, draws: int = 1000, seed: int = 0
+    model: ModelLike, guide: GuideLike, data: OneBitData, truth: Truth, draws: int = 1000, seed: int = 0
 ) -> Estimate:
     r"""The evidence upper bound :math:`E_{p(z|x)} \ln w`, by exact posterior draws.
 
     Its exact value is log p(x) + KL(p ‖ q), ``truth.log_evidence + joint.kl_reverse``.
 
     Arguments:
-        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
-        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        model: The model.
+        guide: Its guide.
         data: The codewords.
         truth: Their ``exact.solve``, on whose grids the posterior is drawn.
         draws: Their number, at least 2.
@@ -217,8 +227,8 @@ def eubo(
 
 
 def bound_table(
-    model: nn.Module,
-    guide: nn.Module,
+    model: ModelLike,
+    guide: GuideLike,
     data: OneBitData,
     joint: Joint,
     particles: Sequence[int],
@@ -230,8 +240,8 @@ def bound_table(
     """Sampled bounds beside their exact expectations, a row for each K and each codeword, and one for their average.
 
     Arguments:
-        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
-        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        model: The model.
+        guide: Its guide.
         data: The codewords.
         joint: Their ``exact.solve_joint``.
         particles: Values of K.

@@ -22,13 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from torch import nn
 from tqdm import tqdm
 
 from pyro_onebit.coding.entropy_models import PRECISION, Pixels, Table, exact_arithmetic
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import DamagedError, InputError
-from pyro_onebit.exact import Truth, float64_copy, log_q_z1, log_standard_normal, solve
+from pyro_onebit.exact import GuideLike, ModelLike, Truth, float64_copy, log_q_z1, log_standard_normal, solve
 from pyro_onebit.reproducibility import check_seed
 
 _Coder = constriction.stream.stack.AnsCoder
@@ -86,8 +85,8 @@ class Codec:
     """A bits-back codec of codewords, from a model and a guide of one layer or two.
 
     Arguments:
-        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
-        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        model: The model.
+        guide: Its guide.
         data: The codewords.
         bins: Bins of the top latent, a power of two from 2^4 to 2^16.
         points: Points of z1's grid in a two-layer model.
@@ -103,8 +102,8 @@ class Codec:
 
     def __init__(
         self,
-        model: nn.Module,
-        guide: nn.Module,
+        model: ModelLike,
+        guide: GuideLike,
         data: OneBitData,
         *,
         bins: int = 4096,

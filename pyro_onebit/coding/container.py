@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from pyro_onebit.coding.codec import Codec
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import DamagedError
+from pyro_onebit.exact import GuideLike, ModelLike
 
 _MAGIC, _FORMAT = b"onebit", 1
 _HEADER = struct.Struct("<6sBBBHQQ16s16s")
@@ -60,7 +60,7 @@ def pack(codec: Codec, content: bytes, *, quiet: bool = True) -> tuple[bytes, Re
 
 
 def unpack(
-    model: nn.Module, guide: nn.Module, data: OneBitData, container: bytes, *, quiet: bool = True
+    model: ModelLike, guide: GuideLike, data: OneBitData, container: bytes, *, quiet: bool = True
 ) -> tuple[bytes, Report]:
     """The content that `pack` put into a container with the same model and guide.
 

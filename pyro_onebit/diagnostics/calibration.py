@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from scipy.stats import ks_2samp, kstest
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact import Marginal, float64_copy
+from pyro_onebit.exact import GuideLike, Marginal, ModelLike, float64_copy
 from pyro_onebit.reproducibility import seeded
 
 
@@ -36,7 +36,7 @@ class Calibration:
 
 
 def simulate_calibration(
-    model: nn.Module, guide: nn.Module, data: OneBitData, simulations: int = 1000, draws: int = 200, seed: int = 0
+    model: ModelLike, guide: GuideLike, data: OneBitData, simulations: int = 1000, draws: int = 200, seed: int = 0
 ) -> Calibration:
     r"""Variational simulation-based calibration (VSBC; Yao, Vehtari, Simpson and Gelman 2018).
 
@@ -45,8 +45,8 @@ def simulate_calibration(
     also on rows that are no codeword, where there are any, and where the guide was never trained.
 
     Arguments:
-        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
-        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        model: The model.
+        guide: Its guide.
         data: Says which rows are codewords.
         simulations: Pairs of z and x.
         draws: Draws of q for each.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact import Joint, Truth, float64_copy
+from pyro_onebit.exact import GuideLike, Joint, Truth, float64_copy
 
 
 def surgery(truth: Truth, joint: Joint) -> dict[str, float]:
@@ -39,7 +39,7 @@ def surgery(truth: Truth, joint: Joint) -> dict[str, float]:
     return parts
 
 
-def tail_index(guide: nn.Module, data: OneBitData) -> Tensor:
+def tail_index(guide: GuideLike, data: OneBitData) -> Tensor:
     r"""The weights' true tail index k of a Gaussian q(z1|x) with variance :math:`s^2` below 1: :math:`1 - s^2`.
 
     Far out on its codeword's side the posterior falls as the standard normal, so :math:`\ln r` grows as

@@ -2,7 +2,9 @@
 
 from pyro_onebit.exact.densities import (
     BLOCK,
+    GuideLike,
     Latents,
+    ModelLike,
     draw_q,
     float64_copy,
     log_likelihood,
@@ -25,9 +27,11 @@ __all__ = [
     "TOLERANCE",
     "Evaluation",
     "GaussianOptimum",
+    "GuideLike",
     "Joint",
     "Latents",
     "Marginal",
+    "ModelLike",
     "Truth",
     "WeightLaw",
     "draw_posterior",

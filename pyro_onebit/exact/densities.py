@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
-from torch import Tensor, nn
+from torch import Tensor
 
 #: Numbers in one temporary matrix: 2 million float64 are 16 MB, which a core's cache still helps.
 BLOCK = 2**21
 
 
-def float64_copy(module: nn.Module) -> Any:
+class ModelLike(Protocol):
+    """What is judged as a model: a module with ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
+
+    Each takes conditions ``(..., 1)`` to a distribution, of event shape ``(ndims,)`` and ``(1,)``.
+    """
+
+    def p_x(self, z1: Tensor, /) -> Any:
+        """p(x|z1)."""
+
+
+class GuideLike(Protocol):
+    """What is judged as a guide: a module with ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+
+    They take rows x ``(..., ndims)`` and z1 ``(..., 1)`` to a distribution of event shape ``(1,)``. Its lowest possible
+    loss is what its method ``optimum(data)`` says, if it has one.
+    """
+
+    def q_z1(self, x: Tensor, /) -> Any:
+        """q(z1|x)."""
+
+
+def float64_copy(module: Any) -> Any:
     """A copy of a module in float64.
 
     Raises:

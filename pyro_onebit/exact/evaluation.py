@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_onebit.data import OneBitData
+from pyro_onebit.exact.densities import GuideLike, ModelLike
 from pyro_onebit.exact.joint import Joint
 from pyro_onebit.exact.solver import Truth, solve
 
@@ -29,12 +30,12 @@ class Evaluation(dict[str, Any]):
         return self.truth.errors
 
 
-def evaluate(model: nn.Module, guide: nn.Module, data: OneBitData) -> Evaluation:
+def evaluate(model: ModelLike, guide: GuideLike, data: OneBitData) -> Evaluation:
     """Every exact figure of a model and a guide.
 
     Arguments:
-        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
-        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        model: The model.
+        guide: Its guide.
         data: The codewords and their probabilities.
 
     Returns:

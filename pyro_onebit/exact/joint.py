@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_onebit.data import OneBitData
-from pyro_onebit.exact.densities import BLOCK, Latents, float64_copy, log_p_x, log_q_z1
+from pyro_onebit.exact.densities import BLOCK, GuideLike, Latents, ModelLike, float64_copy, log_p_x, log_q_z1
 from pyro_onebit.exact.importance_weights import WeightLaw, law_of_one_latent
 from pyro_onebit.exact.marginal import Marginal
 from pyro_onebit.exact.solver import Truth
@@ -42,12 +42,12 @@ class Joint:
 
 
 @torch.no_grad()
-def solve_joint(model: nn.Module, guide: nn.Module, data: OneBitData, truth: Truth) -> Joint:
+def solve_joint(model: ModelLike, guide: GuideLike, data: OneBitData, truth: Truth) -> Joint:
     """Tabulate all latents together.
 
     Arguments:
-        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
-        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        model: The model.
+        guide: Its guide.
         data: The codewords and their probabilities.
         truth: Their `solve`, whose grids are used.
     """

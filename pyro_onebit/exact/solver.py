@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_onebit.data import OneBitData
-from pyro_onebit.exact.densities import BLOCK, float64_copy, log_p_x, log_q_z1, log_standard_normal
+from pyro_onebit.exact.densities import (
+    BLOCK,
+    GuideLike,
+    ModelLike,
+    float64_copy,
+    log_p_x,
+    log_q_z1,
+    log_standard_normal,
+)
 from pyro_onebit.exact.marginal import Marginal
 from pyro_onebit.exact.nodes import one_layer_grid, two_layer_grids
 from pyro_onebit.quadrature import Grid
@@ -50,12 +58,12 @@ class Truth(Marginal):
 
 
 @torch.no_grad()
-def solve(model: nn.Module, guide: nn.Module, data: OneBitData) -> Truth:
+def solve(model: ModelLike, guide: GuideLike, data: OneBitData) -> Truth:
     """Tabulate the top latent of a model and a guide.
 
     Arguments:
-        model: Has ``p_x(z1)`` and, with two layers, ``p_z1(z2)``.
-        guide: Has ``q_z1(x)`` and, with two layers, ``q_z2(z1)``.
+        model: The model.
+        guide: Its guide.
         data: The codewords and their probabilities.
 
     Raises:
@@ -80,7 +88,7 @@ def solve(model: nn.Module, guide: nn.Module, data: OneBitData) -> Truth:
 
 
 @torch.no_grad()
-def tabulate(model: nn.Module, guide: nn.Module, data: OneBitData, grids: Sequence[Grid]) -> Truth:
+def tabulate(model: ModelLike, guide: GuideLike, data: OneBitData, grids: Sequence[Grid]) -> Truth:
     """The same on given grids, of z1 and with two layers of z2; whether they resolve it is the caller's to know."""
     probs = torch.tensor([1.0 - data.prob, data.prob], dtype=torch.float64)
     table = _one_layer if len(grids) == 1 else _two_layers
