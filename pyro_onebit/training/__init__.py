@@ -12,7 +12,7 @@ from pyro_onebit.training.objectives import (
     register_objective,
 )
 from pyro_onebit.training.optimizers import SOAP, OneOptimizer, make_optimizers
-from pyro_onebit.training.recipes import Recipe, register_recipe, resolve
+from pyro_onebit.training.recipes import Recipe, register_recipe
 from pyro_onebit.training.run import Checkpoint, Run, build
 from pyro_onebit.training.step import CompiledELBO, EagerELBO
 
@@ -45,5 +45,4 @@ __all__ = [
     "make_optimizers",
     "register_objective",
     "register_recipe",
-    "resolve",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -12,9 +12,10 @@ import torch
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError
 from pyro_onebit.files import ordered_fields
+from pyro_onebit.nn import PLAIN
 from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
 from pyro_onebit.reproducibility import check_seed
-from pyro_onebit.training.recipes import Recipe, resolve
+from pyro_onebit.training.recipes import Recipe
 
 Dtype = Literal["float32", "float64"]
 Device = Literal["cpu", "cuda"]
@@ -24,6 +25,10 @@ DEFAULT_MODELS = {1: "one_layer", 2: "two_layer"}
 DEFAULT_GUIDES = {1: "gaussian", 2: "two_layer"}
 #: What a row of results repeats of a run's configuration.
 IDENTITY = ("layers", "ndims", "prob", "model", "guide", "objective", "seed")
+
+
+#: What an objective is trained on that takes several independent samples a row, unless the preset has rows.
+_ROWS, _SAMPLES = 100, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +113,29 @@ class Config(Settings):
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe that it is trained by (`recipes.resolve`)."""
-        return resolve(self)
+        """The recipe that it is trained by: its preset's, with what its guide and the configuration change.
+
+        With one dimension there is nothing for a latent to make agree: without one the loss is the
+        entropy, and no loss is lower. Then none is planted.
+        """
+        recipe: Recipe = RECIPES[self.preset](self.layers)
+        start = recipe.arch.start
+        if start != PLAIN:
+            guide = GUIDES[str(self.guide)]
+            start = PLAIN if self.ndims == 1 else guide.start or start
+            steps, lr = recipe.steps * guide.effort, guide.lr or recipe.lr
+            if self.layers == 1:
+                # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
+                steps = round(steps / (4.0 * self.prob * (1.0 - self.prob)))
+            recipe = replace(recipe, steps=steps, lr=lr, arch=replace(recipe.arch, start=start))
+        if not OBJECTIVES[str(self.objective)].is_mean:
+            rows = recipe.rows if recipe.particles is None else _ROWS
+            recipe = replace(recipe, particles=None, rows=rows, samples=_SAMPLES)
+        if self.particles and recipe.particles:
+            recipe = replace(recipe, particles=self.particles)
+        elif self.particles:
+            recipe = replace(recipe, samples=self.particles)
+        return replace(recipe, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
 
 
 def differences(there: Any, here: Any) -> str:

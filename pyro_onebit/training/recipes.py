@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.nn import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture
-from pyro_onebit.registry import GUIDES, OBJECTIVES, RECIPES
-
-if TYPE_CHECKING:
-    from pyro_onebit.training.config import Config
+from pyro_onebit.nn import ONE_LAYER, REFERENCE, TWO_LAYER, Architecture
+from pyro_onebit.registry import RECIPES
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,6 @@ class Recipe:
         return min(self.particles or 0, max(_MIN_SEEN, self.logits // (2 * ndims)))
 
 
-#: What an objective is trained on that takes several independent samples a row, unless the preset has rows.
-_ROWS, _SAMPLES = 100, 8
 #: A lattice of fewer particles than this has gaps.
 _MIN_SEEN = 8
 # Two layers need many particles for the KL terms between z1 and z2, and few for the reconstruction.
@@ -102,29 +96,3 @@ def _thorough(layers: int) -> Recipe:
 def _reference(layers: int) -> Recipe:
     """The original experiment's."""
     return Recipe(REFERENCE, "elbo", steps=5000, lr=5e-3, lr_final=1e-4)
-
-
-def resolve(config: Config) -> Recipe:
-    """The recipe that a configuration trains by: its preset's, with what its guide and the configuration change.
-
-    With one dimension there is nothing for a latent to make agree: without one the loss is the
-    entropy, and no loss is lower. Then none is planted.
-    """
-    recipe: Recipe = RECIPES[config.preset](config.layers)
-    start = recipe.arch.start
-    if start != PLAIN:
-        guide = GUIDES[str(config.guide)]
-        start = PLAIN if config.ndims == 1 else guide.start or start
-        steps, lr = recipe.steps * guide.effort, guide.lr or recipe.lr
-        if config.layers == 1:
-            # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
-            steps = round(steps / (4.0 * config.prob * (1.0 - config.prob)))
-        recipe = replace(recipe, steps=steps, lr=lr, arch=replace(recipe.arch, start=start))
-    if not OBJECTIVES[str(config.objective)].is_mean:
-        rows = recipe.rows if recipe.particles is None else _ROWS
-        recipe = replace(recipe, particles=None, rows=rows, samples=_SAMPLES)
-    if config.particles and recipe.particles:
-        recipe = replace(recipe, particles=config.particles)
-    elif config.particles:
-        recipe = replace(recipe, samples=config.particles)
-    return replace(recipe, steps=config.steps or recipe.steps, lr=config.lr or recipe.lr)
