@@ -104,13 +104,16 @@ def draw(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> 
         panels[0].plot([row["K"] for row in own], evidence, **{**style, "label": None, "ls": "--", "mfc": "none"})
         for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
             there = [row for row in noise if (row["objective"], row["part"]) == (objective, part)]
-            told = [row for row in there if row["is_told"]]
-            axes.plot([row["K"] for row in told], [row["snr"] for row in told], **style)
+            # What is not told from nought is hollow.
+            for is_told, more in ((True, {}), (False, {"mfc": "none", "ls": "none"})):
+                seen = [row for row in there if row["is_told"] == is_told and row["snr"] > 0]
+                axes.plot([row["K"] for row in seen], [row["snr"] for row in seen], **{**style, **more})
     panels[0].set(xscale="log", yscale="log", xlabel="samples $K$", ylabel="above the entropy (nats)")
     panels[0].set_title("trained: loss (solid), $-\\log p(x)$ (dashed)")
     for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
-        axes.set(xscale="log", yscale="log", xlabel="samples $K$", title=f"gradient of the {part}")
-        axes.set_ylabel("signal-to-noise ratio of an estimate")
+        scale = "log" if any(row["snr"] > 0 for row in noise if row["part"] == part) else "linear"
+        axes.set(xscale="log", yscale=scale, xlabel="samples $K$", title=f"gradient of the {part}")
+        axes.set_ylabel("signal-to-noise ratio (hollow: not told from 0)")
     for axes in panels:
         axes.grid(color=LIGHT)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)

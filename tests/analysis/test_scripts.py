@@ -145,5 +145,7 @@ def test_reliability_goes_on_from_what_is_there(tmp_path: Path, monkeypatch: pyt
     module = load("reliability.py", monkeypatch)
     small = ["--ndims", "3", "--layers", "1", "--steps", "2", "--jobs", "1", "--out", str(tmp_path)]
     first = module.train(module.parse([*small, "--seeds", "1"]))
-    monkeypatch.setattr("pyro_onebit.studies.runs.fit", None)  # would fail if anything were trained again
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/runs/*/parameters.safetensors")}
+    assert len(kept) == 1
     pd.testing.assert_frame_equal(module.train(module.parse([*small, "--seeds", "1"])), first)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pyro_onebit.cli import main
 from pyro_onebit.files import read_table
@@ -30,14 +31,13 @@ def test_train_writes_a_run(run_directory: Path) -> None:
     ]
 
 
-def test_train_goes_on_and_keeps_what_is_there(
-    run_directory: Path, capsys: pytest.CaptureFixture, monkeypatch: Any
-) -> None:
-    monkeypatch.setattr("pyro_onebit.studies.runs.fit", None)  # would fail if anything were trained again
+def test_train_keeps_what_is_there(run_directory: Path, capsys: pytest.CaptureFixture) -> None:
     same = ["train", "--ndims", "3", "--layers", "2", "--steps", "5", "--quiet", "--out", str(run_directory)]
+    before = (run_directory / "parameters.safetensors").stat().st_mtime_ns
     assert main([*same, "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == json.loads((run_directory / "metrics.json").read_text())
+    assert (run_directory / "parameters.safetensors").stat().st_mtime_ns == before
     assert captured.err == f"{run_directory} had this run already; it was not trained again\n"
     assert main([*same, "--seed", "1", "--dtype", "float64"]) == 2
     assert "holds another run (seed 0 there, 1 here; dtype 'float32' there, 'float64' here)" in capsys.readouterr().err
@@ -82,13 +82,14 @@ def test_bounds_where_the_upper_one_is_infinite(tmp_path: Path, capsys: pytest.C
     assert "EUBO inf" in capsys.readouterr().out
 
 
-def test_a_run_that_cannot_be_evaluated(run_directory: Path, capsys: pytest.CaptureFixture, monkeypatch: Any) -> None:
-    def fail(*_: Any) -> None:
-        raise ArithmeticError("quadrature did not settle")
-
-    monkeypatch.setattr("pyro_onebit.training.run.evaluate", fail)
-    assert main(["evaluate", str(run_directory)]) == 1
-    assert capsys.readouterr().err == "error: quadrature did not settle\n"
+def test_a_run_that_cannot_be_evaluated(run_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Its parameters are finite, and its likelihoods are not."""
+    shutil.copytree(run_directory, tmp_path / "run")
+    path = tmp_path / "run" / "parameters.safetensors"
+    tensors = load_file(path)
+    save_file({name: value * 1e30 if "p_x" in name else value for name, value in tensors.items()}, path)
+    assert main(["evaluate", str(tmp_path / "run")]) == 1
+    assert re.fullmatch(r"error: an integrand is not finite.*\n", capsys.readouterr().err)
 
 
 def test_json_is_all_that_train_prints(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
