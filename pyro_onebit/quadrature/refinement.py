@@ -17,6 +17,10 @@ _AT_ENDS = torch.from_numpy(
 )
 
 
+#: Trained runs take some hundreds of panels. What does not settle would take them without end.
+_MOST = 5000
+
+
 def _evaluate(f: Callable[[Tensor], Tensor], nodes: Tensor) -> Tensor:
     """Each function at each panel's nodes, shape ``(panels, nodes of a panel, functions)``."""
     values = f(nodes.flatten())
@@ -55,7 +59,7 @@ def refine(
         jumps: Whether to look for jumps between a panel's edge and its first or last node, too.
 
     Raises:
-        ArithmeticError: If a value is not finite.
+        ArithmeticError: If a value is not finite, or more panels than `_MOST` do not resolve the functions.
     """
     left, right = edges[:-1], edges[1:]
     coarse = _integrals(f, left, right)
@@ -71,6 +75,11 @@ def refine(
         settled.append(left[~open_])
         left, right = halves_left[open_].flatten(), halves_right[open_].flatten()
         coarse = fine[open_].flatten(0, 1)
+        if sum(map(len, settled)) + len(left) > _MOST:
+            raise ArithmeticError(
+                f"more than {_MOST} panels do not resolve an integrand: the densities of this model or guide are too "
+                f"large, too jagged or too narrow"
+            )
         if not len(left):
             break
     return Grid(torch.cat([*settled, left]).sort().values)

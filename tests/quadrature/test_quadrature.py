@@ -43,6 +43,12 @@ def test_a_jump_is_enclosed() -> None:
     assert integrate(grid, (grid.nodes > 0.1234).double()) == pytest.approx(10 - 0.1234, abs=1e-8)
 
 
+def test_what_no_number_of_panels_resolves_is_refused() -> None:
+    """An absolute tolerance is none for values of 1e100."""
+    with pytest.raises(ArithmeticError, match="more than 5000 panels do not resolve"):
+        refine(lambda z: 1e100 * torch.sin(1e3 * z)[:, None], EDGES)
+
+
 def test_values_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ArithmeticError, match="not finite"):
         refine(lambda z: z.log()[:, None], EDGES)
