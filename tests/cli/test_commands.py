@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from pyro_onebit import GaussianGuide, register_guide
 from pyro_onebit.cli import main
 from pyro_onebit.files import read_table
 from pyro_onebit.studies import columns_of, records
@@ -95,6 +97,20 @@ def test_a_run_that_cannot_be_evaluated(run_directory: Path, tmp_path: Path, cap
 def test_json_is_all_that_train_prints(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["train", "--steps", "3", "--out", str(tmp_path / "run"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["ndims"] == 5
+
+
+@pytest.mark.parametrize("capture", ["capsys", "capfd"])
+def test_what_a_guide_prints_is_no_part_of_it(tmp_path: Path, capture: str, request: pytest.FixtureRequest) -> None:
+    @register_guide("loud")
+    class Loud(GaussianGuide):
+        def forward(self, x: Tensor) -> None:
+            print("what a user's program may print")
+            super().forward(x)
+
+    captured = request.getfixturevalue(capture)
+    grid = ["--layers", "1", "--ndims", "2", "--seeds", "0", "1", "--steps", "3", "--jobs", "2", "--quiet"]
+    assert main(["study", "--guides", "loud", *grid, "--json", "--out", str(tmp_path)]) == 0
+    assert len(json.loads(captured.readouterr().out)["rows"]) == 2
 
 
 def test_study(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
