@@ -87,7 +87,7 @@ def gaussian_optimum(ndims: int, prob: float = 0.5) -> GaussianOptimum:
     ]
     best = min(fits, key=lambda fit: fit.fun)
     # Where z is not worth its cost the search creeps towards "unused" without arriving.
-    if best.fun >= unused.loss - 1e-9:
+    if best.fun >= unused.loss * (1.0 - 1e-9):
         return unused
     loc, scale = _standardised(prob, np.exp(best.x[0]), best.x[1])
     recon = ndims * _conditional_entropy(prob, loc, scale)

@@ -185,6 +185,28 @@ def test_one_dimension_needs_no_latent(prob: float) -> None:
     assert gaussian_optimum(2, prob).loss < 2 * OneBitData(2, prob).entropy
 
 
+@pytest.mark.parametrize(("ndims", "prob"), [(2, 1e-11), (2, 1e-6), (1000, 1e-9)])
+def test_a_rare_codeword_is_worth_a_latent(ndims: int, prob: float) -> None:
+    """However small all losses are. The loss of the q that is found, by scipy's adaptive quadrature in units of q."""
+    best, entropy = gaussian_optimum(ndims, prob), OneBitData(ndims, prob).entropy
+    assert best.loss < 0.8 * ndims * entropy
+    (low, high), (wide, narrow) = best.loc, best.scale
+    if wide < narrow:
+        low, high, wide, narrow, prob = high, low, narrow, wide, 1 - prob
+
+    def gap(z: float) -> float:
+        return math.log(prob / (1 - prob)) + stats.norm.logpdf(z, high, narrow) - stats.norm.logpdf(z, low, wide)
+
+    # Either codeword's surprise under its own conditional; the common one's is where the rare one's density is.
+    own = integrate.quad(lambda e: stats.norm.pdf(e) * np.logaddexp(0, -gap(high + narrow * e)), -9, 9, epsabs=1e-13)[0]
+    other = integrate.quad(
+        lambda e: narrow * stats.norm.pdf(high + narrow * e, low, wide) * np.logaddexp(0, gap(high + narrow * e)), -9, 9
+    )[0]
+    kl = [0.5 * (m**2 + s**2 - 1) - math.log(s) for m, s in ((low, wide), (high, narrow))]
+    loss = ndims * (prob * own + (1 - prob) * other) + (1 - prob) * kl[0] + prob * kl[1]
+    assert best.loss == pytest.approx(loss, rel=1e-4)
+
+
 def test_optimum_is_symmetric_in_the_codewords() -> None:
     assert exact.optimum(7, 0.2) == pytest.approx(exact.optimum(7, 0.8), abs=1e-9)
 
