@@ -260,7 +260,6 @@ def bound_table(
     """
     for k in particles:
         _check_counts(particles=k, repeats=repeats)
-    _check_order(alpha)
     law = joint.law
     expected = law.expected_bound(particles, alpha)
     rows = []
