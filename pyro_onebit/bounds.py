@@ -12,20 +12,9 @@ import torch
 from pyro.infer import RenyiELBO, Trace_ELBO
 from torch import Tensor
 
-from pyro_onebit.data import OneBitData
 from pyro_onebit.diagnostics import khat, khat_threshold
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact import (
-    GuideLike,
-    Joint,
-    ModelLike,
-    Truth,
-    draw_posterior,
-    draw_q,
-    finite,
-    float64_copy,
-    log_weight,
-)
+from pyro_onebit.exact import DataLike, Joint, Pair, Truth, draw_posterior, finite
 from pyro_onebit.reproducibility import seeded
 
 __all__ = ["Estimate", "bound_table", "eubo", "importance_bound", "log_weights", "pyro_bound"]
@@ -40,7 +29,7 @@ _FITTED = 32
 
 @dataclass(frozen=True)
 class Estimate:
-    """A Monte Carlo estimate for each codeword, in nats, each tensor of shape ``(2,)``.
+    """A Monte Carlo estimate for each codeword, in nats, each tensor of shape ``(M,)``.
 
     Arguments:
         value: The estimate, the mean over repeats.
@@ -77,7 +66,7 @@ def _check_order(alpha: float) -> None:
         raise InputError(f"alpha is {alpha}; it must be a finite number")
 
 
-def log_weights(model: ModelLike, guide: GuideLike, data: OneBitData, draws: int, seed: int = 0) -> Tensor:
+def log_weights(model: Any, guide: Any, data: DataLike, draws: int, seed: int = 0) -> Tensor:
     """log w = log p(x, z) - log q(z|x) of draws of q, for each codeword, in float64.
 
     Arguments:
@@ -88,25 +77,24 @@ def log_weights(model: ModelLike, guide: GuideLike, data: OneBitData, draws: int
         seed: Of the draws; torch's generator is left as it was.
 
     Returns:
-        Nats, shape ``(draws, 2)``.
+        Nats, shape ``(draws, M)``.
     """
     _check_counts(draws=draws)
     with seeded(seed):
-        return _draw_log_weights(float64_copy(model), float64_copy(guide), data.codewords.double(), draws)
+        return _draw_log_weights(Pair(model, guide, data), draws)
 
 
-def _draw_log_weights(model: Any, guide: Any, x: Tensor, draws: int) -> Tensor:
+def _draw_log_weights(pair: Pair, draws: int) -> Tensor:
     blocks = []
     for start in range(0, draws, _AT_ONCE):
-        latents = draw_q(guide, x, min(_AT_ONCE, draws - start))
-        blocks.append(log_weight(model, guide, x, latents))
+        blocks.append(pair.at(pair.draw(pair.guide, min(_AT_ONCE, draws - start))).log_weight)
     return torch.cat(blocks)
 
 
 def importance_bound(
-    model: ModelLike,
-    guide: GuideLike,
-    data: OneBitData,
+    model: Any,
+    guide: Any,
+    data: DataLike,
     particles: int,
     *,
     alpha: float = 0.0,
@@ -134,14 +122,14 @@ def importance_bound(
     """
     _check_counts(particles=particles, repeats=repeats)
     _check_order(alpha)
-    double_model, double_guide, x = float64_copy(model), float64_copy(guide), data.codewords.double()
+    pair = Pair(model, guide, data)
     parts: list[tuple[Tensor, ...]] = []
     shape = torch.empty(0)
     with seeded(seed):
         at_once = max(1, _DRAWS // particles)
         for start in range(0, repeats, at_once):
             count = min(at_once, repeats - start)
-            log_w = _draw_log_weights(double_model, double_guide, x, count * particles).reshape(particles, count, 2)
+            log_w = _draw_log_weights(pair, count * particles).reshape(particles, count, pair.words)
             log_v = log_w if alpha == 1.0 else (1.0 - alpha) * log_w
             parts.append(_summarise(log_w, log_v, alpha))
             if start == 0:
@@ -153,13 +141,12 @@ def importance_bound(
         # The delta method: Var(ln mean v) is about Var(v) / (K (E v)^2).
         error = (share_squared[0] - 1.0 / particles).clamp_min(0.0).sqrt() / abs(1.0 - alpha)
     else:
-        error = torch.full((2,), torch.nan, dtype=torch.float64)
-    probs = data.probs.double()
-    return Estimate(value.mean(0), error, probs, (1.0 / share_squared).mean(0), largest.mean(0), shape)
+        error = torch.full((pair.words,), torch.nan, dtype=torch.float64)
+    return Estimate(value.mean(0), error, pair.probs, (1.0 / share_squared).mean(0), largest.mean(0), shape)
 
 
 def _summarise(log_w: Tensor, log_v: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Of weights w, and v = w^(1 - alpha), ``(K, repeats, 2)``: the bound, the shares' squares' sum, the largest."""
+    """Of weights w, and v = w^(1 - alpha), ``(K, repeats, M)``: the bound, the shares' squares' sum, the largest."""
     total = torch.logsumexp(log_v, 0)
     bound = log_w.mean(0) if alpha == 1.0 else (total - math.log(len(log_v))) / (1.0 - alpha)
     share = (log_v - total).exp_()
@@ -167,9 +154,9 @@ def _summarise(log_w: Tensor, log_v: Tensor, alpha: float) -> tuple[Tensor, Tens
 
 
 def pyro_bound(
-    model: ModelLike,
-    guide: GuideLike,
-    data: OneBitData,
+    model: Any,
+    guide: Any,
+    data: DataLike,
     particles: int,
     *,
     alpha: float = 0.0,
@@ -184,7 +171,7 @@ def pyro_bound(
         all sites (otherwise Pyro gives the bound on the whole batch's joint).
 
     Returns:
-        The mean over repeats and its standard error, nats, each of shape ``(2,)``.
+        The mean over repeats and its standard error, nats, each of shape ``(M,)``.
     """
     _check_counts(particles=particles, repeats=repeats)
     _check_order(alpha)
@@ -197,7 +184,7 @@ def pyro_bound(
 
 
 def eubo(
-    model: ModelLike, guide: GuideLike, data: OneBitData, truth: Truth, draws: int = 1000, seed: int = 0
+    model: Any, guide: Any, data: DataLike, truth: Truth, draws: int = 1000, seed: int = 0
 ) -> Estimate:
     r"""The evidence upper bound :math:`E_{p(z|x)} \ln w`, by exact posterior draws.
 
@@ -217,19 +204,19 @@ def eubo(
     _check_counts(draws=draws)
     if draws < 2:
         raise InputError("draws is 1; a spread, and with it a standard error, needs at least 2")
-    double_model, double_guide, x = float64_copy(model), float64_copy(guide), data.codewords.double()
+    pair = Pair(model, guide, data)
     with seeded(seed):
-        log_w = log_weight(double_model, double_guide, x, draw_posterior(double_model, x, truth, draws))
-    equal = torch.full((2,), float(draws), dtype=torch.float64)
+        log_w = pair.at(draw_posterior(pair, truth, draws)).log_weight
+    equal = torch.full((pair.words,), float(draws), dtype=torch.float64)
     return Estimate(
         log_w.mean(0), log_w.std(0) / draws**0.5, truth.probs, equal, 1.0 / equal, torch.full_like(equal, torch.nan)
     )
 
 
 def bound_table(
-    model: ModelLike,
-    guide: GuideLike,
-    data: OneBitData,
+    model: Any,
+    guide: Any,
+    data: DataLike,
     joint: Joint,
     particles: Sequence[int],
     *,
@@ -266,7 +253,7 @@ def bound_table(
     for k, exact_value in zip(particles, expected, strict=True):
         estimate = importance_bound(model, guide, data, k, alpha=alpha, repeats=repeats, seed=seed)
         ideal = khat(law.quantiles(k) * (1.0 - alpha if alpha != 1.0 else 1.0))
-        for codeword in range(2):
+        for codeword in range(len(law.probs)):
             shape = float(estimate.khat[codeword])
             rows.append(
                 {

@@ -58,8 +58,8 @@ class OneBitData:
 
     @property
     def probs(self) -> Tensor:
-        """The codewords' probabilities, shape ``(2,)``."""
-        return torch.tensor([1.0 - self.prob, self.prob], dtype=self.dtype)
+        """The codewords' probabilities, shape ``(2,)``, float64 whatever the codewords are."""
+        return torch.tensor([1.0 - self.prob, self.prob], dtype=torch.float64)
 
     @property
     def entropy(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["DamagedError", "GuideError", "InputError", "NotCompilableError", "TrainingError", "WriteError"]
+__all__ = ["DamagedError", "InputError", "NotCompilableError", "ProgramError", "TrainingError", "WriteError"]
 
 
 class InputError(ValueError):
@@ -19,8 +19,8 @@ class DamagedError(InputError):
     """What is decoded is not what this codec encoded."""
 
 
-class GuideError(InputError):
-    """A guide that does not go with its model, or that cannot be judged."""
+class ProgramError(InputError):
+    """A model or a guide that cannot be judged, or two that do not go together."""
 
 
 class NotCompilableError(InputError):

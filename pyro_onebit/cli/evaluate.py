@@ -28,10 +28,13 @@ class EvaluateCommand(Command):
         figures = run.judge()
         truth = figures.truth
         checks = exact.posterior_checks(truth, exact.solve_joint(run.model, run.guide, run.data, truth))
-        threshold = {"learned": truth.crossing, "ideal": truth.truncation}
+        ideal = float(truth.thresholds)
+        threshold = {"learned": truth.crossing, "ideal": ideal}
         crossing = "none" if truth.crossing is None else f"{truth.crossing:.5f}"
+        notes = "".join(f"{name}: {note}\n" for name, note in figures.notes.items())
         text = (
-            f"{format_figures(run.metrics, figures.errors)}\n\n"
-            f"the decoder's threshold: {crossing}; an ideal model's: {truth.truncation:.5f}\n{format_checks(checks)}"
+            f"{format_figures(run.metrics, figures.errors)}\n{notes}\n"
+            f"the decoder's threshold: {crossing}; an ideal model's: {ideal:.5f}\n{format_checks(checks)}"
         )
-        return Outcome({**run.metrics, "errors": figures.errors, "threshold": threshold, "posterior": checks}, text)
+        found = {"errors": figures.errors, "notes": figures.notes, "threshold": threshold, "posterior": checks}
+        return Outcome({**run.metrics, **found}, text)

@@ -21,13 +21,11 @@ import constriction
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtri
 from tqdm import tqdm
 
 from pyro_onebit.coding.entropy_models import PRECISION, Pixels, Table, exact_arithmetic
-from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import DamagedError, InputError
-from pyro_onebit.exact import GuideLike, ModelLike, Truth, float64_copy, log_q_z1, log_standard_normal, solve
+from pyro_onebit.exact import DataLike, Pair, Truth, solve
 from pyro_onebit.reproducibility import check_seed
 
 _Coder = constriction.stream.stack.AnsCoder
@@ -96,15 +94,15 @@ class Codec:
         seed: Of the dither and of the initial bits.
 
     Raises:
-        InputError: If a setting is out of range.
+        InputError: If a setting is out of range, or the programs are none that it can code with.
         ArithmeticError: If the model's figures are not finite.
     """
 
     def __init__(
         self,
-        model: ModelLike,
-        guide: GuideLike,
-        data: OneBitData,
+        model: Any,
+        guide: Any,
+        data: DataLike,
         *,
         bins: int = 4096,
         points: int = 512,
@@ -115,15 +113,14 @@ class Codec:
             raise InputError(f"bins is {bins}; it must be a power of two from 16 to 65536")
         if not 16 <= points <= 4096:
             raise InputError(f"points is {points}; it must be from 16 to 4096")
-        if hasattr(guide, "q_z2") and bins * points > _LARGEST:
-            raise InputError(f"bins times points is {bins * points}; it must be at most {_LARGEST}")
         check_seed(seed)
+        pair = Pair(model, guide, data)
+        if len(pair.latents) == 2 and bins * points > _LARGEST:
+            raise InputError(f"bins times points is {bins * points}; it must be at most {_LARGEST}")
         self.data, self.bins, self.points, self.dither, self.seed = data, bins, points, dither, seed
         with exact_arithmetic():
             self._truth = solve(model, guide, data)
-            self._pixels, self._chain = _chain(
-                float64_copy(model), float64_copy(guide), data, self._truth, bins, points
-            )
+            self._pixels, self._chain = _chain(pair, self._truth, bins, points)
         self._prior = _MODELS.Uniform(bins)
 
     def encode(self, samples: NDArray[np.uint8], *, quiet: bool = True) -> NDArray[np.uint32]:
@@ -193,7 +190,7 @@ class Codec:
     @cached_property
     def fingerprint(self) -> bytes:
         """Of every number that coding uses, as whole numbers, and of the coder itself; 32 bytes."""
-        digest = hashlib.sha256(f"{self.data.ndims} {self.bins} {self.dither} {self.seed}".encode())
+        digest = hashlib.sha256(f"{len(self._pixels.words[0])} {self.bins} {self.dither} {self.seed}".encode())
         for posterior, likelihood in self._chain:
             for table in (posterior, likelihood):
                 if isinstance(table, Table):
@@ -263,27 +260,31 @@ def _shift(coder: Any, shift: int) -> None:
     coder.encode_reverse((quantile + shift) % (1 << _DITHERED), _DITHER)
 
 
-def _chain(
-    model: Any, guide: Any, data: OneBitData, truth: Truth, bins: int, points: int
-) -> tuple[Pixels, list[tuple[Table, Any]]]:
+def _chain(pair: Pair, truth: Truth, bins: int, points: int) -> tuple[Pixels, list[tuple[Table, Any]]]:
     """p(x|z1), and for each latent from the lowest up: what it is drawn from, and what is coded under it."""
-    x = data.codewords.double()
-    top = torch.from_numpy(ndtri((np.arange(bins) + 0.5) / bins))
-    if not hasattr(guide, "q_z2"):
+    middles = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
+    top = truth.grid.quantiles(truth.log_prior.exp(), middles)
+    log_prior = pair.first_p.log_prob(top)[:, 0, 0]
+    if len(pair.latents) == 1:
         # In the prior's own measure the bins are equal.
-        log_ratio = log_q_z1(guide, x, top) - log_standard_normal(top)
-        pixels = Pixels(model, top.numpy(), data.ndims)
-        return pixels, [(_table(log_ratio, popped=True), pixels)]
-    grid1 = truth.grids[0]
-    cumulative = grid1.cumulative(log_q_z1(guide, x, grid1.nodes).exp())
-    ends = grid1.invert(cumulative, torch.tensor([[_BEYOND, 1.0 - _BEYOND]]).expand(2, 2))
+        log_ratio = pair.first_q.log_prob(top)[:, 0] - log_prior[:, None]
+        pixels = Pixels(pair, top)
+        return pixels, [(_table(log_ratio.expand(-1, pair.words).T, popped=True), pixels)]
+    bottom, name = pair.latents
+    if pair.guide.latents[0] != bottom or pair.x_needs_top:
+        raise InputError(f"the codec takes guides that draw {bottom} given x and {name} given {bottom}")
+    low = truth.grids[0]
+    cumulative = low.cumulative(truth.q_masses[0] / low.weights)
+    ends = low.invert(cumulative, torch.tensor([[_BEYOND, 1.0 - _BEYOND]]).expand(pair.words, 2))
     z1 = torch.linspace(float(ends.min()), float(ends.max()), points, dtype=torch.float64)
-    pixels = Pixels(model, z1.numpy(), data.ndims)
-    q_z2 = guide.q_z2(z1[:, None]).log_prob(top[:, None, None]).T - log_standard_normal(top)
-    p_z1 = model.p_z1(top[:, None]).log_prob(z1[:, None, None]).T
+    pixels = Pixels(pair, z1)
+    q_top = pair.given(pair.guide, name, {bottom: z1[:, None]}).log_prob(top)
+    if q_top.shape[-1] != 1:
+        raise InputError(f"the codec takes guides that draw {name} given {bottom} alone, whatever x is")
+    p_bottom = pair.given(pair.model, bottom, {name: top[:, None]}).log_prob(z1)
     return pixels, [
-        (_table(log_q_z1(guide, x, z1), popped=True), pixels),
-        (_table(q_z2, popped=True), _table(p_z1, popped=False)),
+        (_table(pair.first_q.log_prob(z1)[:, 0].expand(-1, pair.words).T, popped=True), pixels),
+        (_table(q_top[..., 0].T - log_prior, popped=True), _table(p_bottom[..., 0].T, popped=False)),
     ]
 
 

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from pyro_onebit.coding.codec import Codec
-from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import DamagedError
-from pyro_onebit.exact import GuideLike, ModelLike
+from pyro_onebit.exact import DataLike
 
 _MAGIC, _FORMAT = b"onebit", 1
 _HEADER = struct.Struct("<6sBBBHQQ16s16s")
@@ -60,7 +59,7 @@ def pack(codec: Codec, content: bytes, *, quiet: bool = True) -> tuple[bytes, Re
 
 
 def unpack(
-    model: ModelLike, guide: GuideLike, data: OneBitData, container: bytes, *, quiet: bool = True
+    model: Any, guide: Any, data: DataLike, container: bytes, *, quiet: bool = True
 ) -> tuple[bytes, Report]:
     """The content that `pack` put into a container with the same model and guide.
 

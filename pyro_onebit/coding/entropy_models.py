@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from pyro_onebit.errors import DamagedError
-from pyro_onebit.exact import log_p_x
+from pyro_onebit.exact import Pair
 from pyro_onebit.reproducibility import one_thread
 
 _MODELS = constriction.stream.model
@@ -88,10 +88,11 @@ class Table:
 class Pixels:
     """p(x|z) at grid points: each dimension a Bernoulli of its own, in whole multiples of 2^-24."""
 
-    def __init__(self, model: Any, points: NDArray[np.float64], ndims: int) -> None:
-        self.model, self.points, self.ndims = model, torch.from_numpy(points)[:, None], ndims
-        self.words = [np.full(ndims, codeword, np.int32) for codeword in range(2)]
-        self._bytes = [word.tobytes() for word in self.words]
+    def __init__(self, pair: Pair, points: torch.Tensor) -> None:
+        self.pair, self.points = pair, points
+        ndims = pair.x.shape[-1]
+        self.words = [word.numpy().astype(np.int32) for word in pair.x]
+        self._numbers = {word.tobytes(): number for number, word in enumerate(self.words)}
         self._family = _MODELS.Categorical(perfect=False)
         kept = max(1, _KEPT_BYTES // (8 * _ROWS * ndims))
         self._rows = lru_cache(kept)(self._compute_rows)
@@ -104,7 +105,7 @@ class Pixels:
     # Always the same points together: a result's last digit may hang on what it is computed with.
     @exact_arithmetic()
     def _compute_rows(self, block: int) -> NDArray[np.float32]:
-        ones = self.model.p_x(self.points[block * _ROWS : (block + 1) * _ROWS]).mean.numpy()
+        ones = self.pair.mean_x(self._values(self.points[block * _ROWS : (block + 1) * _ROWS])).numpy()
         masses = np.clip(np.round(ones * _TOTAL), 1, _TOTAL - 1)
         # Whole numbers up to 2^24 are exact in single precision. One less each, as in a table.
         return np.stack([_TOTAL - masses - 1, masses - 1], -1).astype(np.float32)
@@ -116,17 +117,20 @@ class Pixels:
     def pop(self, coder: Any, at: int) -> int:
         """Decode every dimension of a codeword; `DamagedError` if the row is none."""
         word = coder.decode(self._family, self._rows(at // _ROWS)[at % _ROWS])
-        codeword = int(word[0])
-        if word.tobytes() != self._bytes[codeword]:
-            raise DamagedError("a row is decoded that is neither codeword")
-        return codeword
+        number = self._numbers.get(word.tobytes())
+        if number is None:
+            raise DamagedError("a row is decoded that is no codeword")
+        return number
+
+    def _values(self, points: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The points as values of the lowest latent; another one makes no difference to x."""
+        return {name: points[:, None] for name in self.pair.latents}
 
     @cached_property
     @exact_arithmetic()
     def log2(self) -> NDArray[np.float64]:
-        """log2 p(x|z) of each codeword at each point, ``(2, points)``."""
-        words = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, self.ndims)
-        bits: NDArray[np.float64] = log_p_x(self.model, words, self.points.squeeze(-1)).numpy() / math.log(2.0)
+        """log2 p(x|z) of each codeword at each point, ``(M, points)``."""
+        bits: NDArray[np.float64] = self.pair.likelihood(self._values(self.points)).numpy().T / math.log(2.0)
         return bits
 
     @cached_property

@@ -10,9 +10,8 @@ import torch
 from scipy.stats import ks_2samp, kstest
 from torch import Tensor
 
-from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact import GuideLike, Marginal, ModelLike, float64_copy
+from pyro_onebit.exact import DataLike, Marginal, Pair
 from pyro_onebit.reproducibility import seeded
 
 
@@ -23,7 +22,7 @@ class Calibration:
     Arguments:
         levels: The share of q(z_top|x) below the latent that made x, for each simulation; uniform if q is the
             exact posterior. Shape ``(simulations,)``.
-        codeword: Which codeword x was, 0 or 1; -1 if neither. Shape ``(simulations,)``.
+        codeword: Which codeword x was, by number; -1 if none. Shape ``(simulations,)``.
         ks_pvalue: Probability of levels less uniform than these, were they uniform (Kolmogorov-Smirnov).
         symmetry_pvalue: Of the levels and their mirror images lying further apart, were their law symmetric: small
             if q is off to one side (Yao, Vehtari, Simpson and Gelman 2018).
@@ -36,7 +35,7 @@ class Calibration:
 
 
 def simulate_calibration(
-    model: ModelLike, guide: GuideLike, data: OneBitData, simulations: int = 1000, draws: int = 200, seed: int = 0
+    model: Any, guide: Any, data: DataLike, simulations: int = 1000, draws: int = 200, seed: int = 0
 ) -> Calibration:
     r"""Variational simulation-based calibration (VSBC; Yao, Vehtari, Simpson and Gelman 2018).
 
@@ -57,9 +56,9 @@ def simulate_calibration(
     """
     if simulations < 1 or draws < 1:
         raise InputError(f"simulations is {simulations} and draws is {draws}; each must be at least 1")
-    double_model, double_guide = float64_copy(model), float64_copy(guide)
+    pair = Pair(model, guide, data)
     with seeded(seed):
-        parts = list(_simulate(double_model, double_guide, data.ndims, simulations, draws))
+        parts = list(_simulate(pair, simulations, draws))
         levels = torch.cat([level for level, _ in parts])
         codeword = torch.cat([word for _, word in parts])
     return Calibration(
@@ -70,18 +69,17 @@ def simulate_calibration(
     )
 
 
-def _simulate(model: Any, guide: Any, ndims: int, simulations: int, draws: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _simulate(pair: Pair, simulations: int, draws: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Levels and codewords, block by block: the rows x of all simulations may not fit the memory."""
-    for block in torch.arange(simulations).split(max(1, 2**22 // (ndims + draws))):
-        z_top = torch.randn(len(block), 1, dtype=torch.float64)
-        z1 = model.p_z1(z_top).sample() if hasattr(model, "p_z1") else z_top
-        x = model.p_x(z1).sample()
-        drawn = guide.q_z1(x).sample((draws,))
-        if hasattr(guide, "q_z2"):
-            drawn = guide.q_z2(drawn).sample()
-        rank = (drawn < z_top).sum(0).squeeze(-1)
-        ones = x.sum(-1)
-        codeword = torch.where(ones == ndims, 1, torch.where(ones == 0, 0, -1))
+    top = pair.latents[-1]
+    for block in torch.arange(simulations).split(max(1, 2**22 // (pair.x.shape[-1] + draws))):
+        made = {name: value[:, :1] for name, value in pair.draw(pair.model, len(block)).items()}
+        x = pair.draw_x(made).squeeze(1)
+        drawn = pair.draw_given(x, draws)[top]
+        rank = (drawn < made[top].squeeze(-1)).sum(0)
+        codeword = torch.full((len(block),), -1)
+        for number, word in enumerate(pair.x):
+            codeword[(x == word).all(-1)] = number
         yield (rank + torch.rand(len(block), dtype=torch.float64)) / (draws + 1), codeword
 
 
@@ -93,6 +91,6 @@ def calibration_curve(latent: Marginal) -> tuple[Tensor, Tensor]:
     is the Kolmogorov-Smirnov distance of q and p (`Marginal.distances`).
 
     Returns:
-        :math:`F_q` and :math:`F_p`, each of shape ``(2, N)``.
+        :math:`F_q` and :math:`F_p`, each of shape ``(M, N)``.
     """
     return latent.grid.cumulative(latent.log_q.exp()), latent.grid.cumulative(latent.log_posterior.exp())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact import GuideLike, Joint, Truth, float64_copy
+from pyro_onebit.exact import DataLike, Joint, Program, Truth, kl_name
 
 
 def surgery(truth: Truth, joint: Joint) -> dict[str, float]:
@@ -26,21 +27,24 @@ def surgery(truth: Truth, joint: Joint) -> dict[str, float]:
         "mutual_information": figures["mutual_information"],
         "kl_aggregate": figures["kl_aggregate"],
         "kl_top": figures["mutual_information"] + figures["kl_aggregate"],
-        "kl1": figures["kl1"],
+        kl_name(truth.latents[0]): figures[kl_name(truth.latents[0])],
     }
-    if "kl2" in figures:
-        information = figures["kl2"] - parts["kl_top"]
+    if len(truth.latents) == 2:
+        lower, top = (kl_name(name) for name in truth.latents)
+        information = figures[top] - parts["kl_top"]
         parts |= {
-            "kl2": figures["kl2"],
+            top: figures[top],
             "latents_information": information,
-            "kl_lower": figures["kl1"] + information,
+            "kl_lower": figures[lower] + information,
             "kl1_redrawn": float(truth.probs @ joint.kl1_redrawn),
         }
     return parts
 
 
-def tail_index(guide: GuideLike, data: OneBitData) -> Tensor:
+def tail_index(guide: Any, data: DataLike) -> Tensor:
     r"""The weights' true tail index k of a Gaussian q(z1|x) with variance :math:`s^2` below 1: :math:`1 - s^2`.
+
+    Under a standard normal prior.
 
     Far out on its codeword's side the posterior falls as the standard normal, so :math:`\ln r` grows as
     :math:`z^2 (1/s^2 - 1) / 2` while q's mass beyond z falls as :math:`e^{-z^2 / 2 s^2}`, and
@@ -48,13 +52,14 @@ def tail_index(guide: GuideLike, data: OneBitData) -> Tensor:
     at numbers of draws that nobody has.
 
     Returns:
-        Shape ``(2,)``, 0 where q is at least as wide as the prior.
+        Shape ``(M,)``, 0 where q is at least as wide as the prior.
 
     Raises:
         InputError: If the guide has two layers or is not Gaussian: then the index is not known in closed form.
     """
-    q_z1 = float64_copy(guide).q_z1(data.codewords.double())
-    if hasattr(guide, "q_z2") or not isinstance(getattr(q_z1, "base_dist", None), torch.distributions.Normal):
+    program = Program("guide", guide, data.codewords.double())
+    q_z1 = program.sites[program.latents[0]]["fn"]
+    if len(program.latents) > 1 or not isinstance(getattr(q_z1, "base_dist", q_z1), torch.distributions.Normal):
         raise InputError("the tail index is known for a Gaussian q(z1|x) of one layer only")
-    variance: Tensor = q_z1.variance.detach().squeeze(-1)
+    variance: Tensor = q_z1.variance.detach().reshape(-1)
     return (1.0 - variance).clamp_min(0.0)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.distributions import sample_from_noise
-from pyro_onebit.exact import GuideLike, Joint, ModelLike, Truth, float64_copy, log_standard_normal, solve, solve_joint
+from pyro_onebit.exact import Joint, Truth, float64_copy, solve, solve_joint
 from pyro_onebit.quadrature import Grid
 
 #: Iterations of L-BFGS.
@@ -41,7 +41,7 @@ class GapSplit:
         return self.total - self.approximation
 
 
-def gap_split(model: ModelLike, guide: GuideLike, data: OneBitData, truth: Truth, joint: Joint) -> GapSplit:
+def gap_split(model: Any, guide: Any, data: OneBitData, truth: Truth, joint: Joint) -> GapSplit:
     """Split a guide's gap, by optimising a copy of it for each codeword alone.
 
     A copy that need only please one codeword is a free member of the family, whatever the family is. Its figure
@@ -64,7 +64,7 @@ def gap_split(model: ModelLike, guide: GuideLike, data: OneBitData, truth: Truth
     return GapSplit(total, best)
 
 
-def ideal_gap(guide: GuideLike, data: OneBitData, truth: Truth) -> float | None:
+def ideal_gap(guide: Any, data: OneBitData, truth: Truth) -> float | None:
     """The gap of a family of one-layer guides to the posterior of an ideal threshold decoder, nats per datum.
 
     That decoder tells each dimension's value by the side of the threshold alone, wrongly as often as suits the
@@ -117,7 +117,7 @@ def _carried(conditional: Any, noise: Tensor) -> Tensor:
     return z
 
 
-def _free_member(model: ModelLike, guide: GuideLike, data: OneBitData, joint: Joint, codeword: int) -> Any:
+def _free_member(model: Any, guide: Any, data: OneBitData, joint: Joint, codeword: int) -> Any:
     """A copy of the guide with the least gap on one codeword that is found; None if there is nothing to choose.
 
     Nor is there a way to choose among two-layer guides that are no known functions of noise.
@@ -195,6 +195,10 @@ def _minimise(objective: Callable[[], Tensor], module: nn.Module) -> None:
     with torch.no_grad():
         for parameter, value in zip(parameters, best, strict=True):
             parameter.copy_(value)
+
+
+def log_standard_normal(z: Tensor) -> Tensor:
+    return torch.distributions.Normal(0.0, 1.0).log_prob(z)
 
 
 class _Interpolated:

@@ -1,57 +1,39 @@
-"""The truth about a model and a guide, by quadrature in float64."""
+"""The truth about a model and a guide, by quadrature in float64: about any two Pyro programs, as they are."""
 
-from pyro_onebit.exact.densities import (
-    BLOCK,
-    GuideLike,
-    Latents,
-    ModelLike,
-    draw_q,
-    float64_copy,
-    log_likelihood,
-    log_p_x,
-    log_q_z1,
-    log_standard_normal,
-    log_weight,
-    sample_sites,
-)
+from pyro_onebit.exact.densities import BLOCK, DataLike, Densities, Pair
 from pyro_onebit.exact.evaluation import Evaluation, evaluate, finite, posterior_checks
 from pyro_onebit.exact.importance_weights import WeightLaw, law_of_one_latent
 from pyro_onebit.exact.joint import Joint, draw_posterior, solve_joint
 from pyro_onebit.exact.limits import GaussianOptimum, gaussian_optimum, optimum
 from pyro_onebit.exact.marginal import Marginal
-from pyro_onebit.exact.nodes import one_layer_grid, two_layer_grids
-from pyro_onebit.exact.solver import TOLERANCE, Truth, solve, tabulate
+from pyro_onebit.exact.programs import Conditional, Latents, Program, float64_copy
+from pyro_onebit.exact.solver import TOLERANCE, Truth, kl_name, solve, tabulate
 
 __all__ = [
     "BLOCK",
     "TOLERANCE",
+    "Conditional",
+    "DataLike",
+    "Densities",
     "Evaluation",
     "GaussianOptimum",
-    "GuideLike",
     "Joint",
     "Latents",
     "Marginal",
-    "ModelLike",
+    "Pair",
+    "Program",
     "Truth",
     "WeightLaw",
     "draw_posterior",
-    "draw_q",
     "evaluate",
     "finite",
     "float64_copy",
     "gaussian_optimum",
+    "kl_name",
     "law_of_one_latent",
-    "log_likelihood",
-    "log_p_x",
-    "log_q_z1",
-    "log_standard_normal",
-    "log_weight",
-    "one_layer_grid",
     "optimum",
     "posterior_checks",
-    "sample_sites",
     "solve",
     "solve_joint",
     "tabulate",
-    "two_layer_grids",
 ]

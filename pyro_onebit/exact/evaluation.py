@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_onebit.data import OneBitData
-from pyro_onebit.exact.densities import GuideLike, ModelLike
+from pyro_onebit.exact.densities import DataLike
 from pyro_onebit.exact.joint import Joint
 from pyro_onebit.exact.solver import Truth, solve
 
@@ -26,43 +25,51 @@ class Evaluation(dict[str, Any]):
 
     @property
     def errors(self) -> dict[str, float]:
-        """By how much each figure changed when the nodes doubled."""
+        """By how much each figure may be wrong: what it changed by when the nodes doubled."""
         return self.truth.errors
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """Of a figure that is None, why it is not known; of another one, what samples would not see of it."""
+        return self.truth.notes
 
-def evaluate(model: ModelLike, guide: GuideLike, data: OneBitData) -> Evaluation:
-    """Every exact figure of a model and a guide.
+
+def evaluate(model: Any, guide: Any, data: DataLike) -> Evaluation:
+    """Every exact figure of a model and a guide, which are judged as the programs that they are.
 
     Arguments:
-        model: The model.
-        guide: Its guide.
+        model: A Pyro program of rows x, a module or a function, with one or two scalar latents, in one plate over the
+            rows; the top latent comes first.
+        guide: One that draws the same latents, in any order.
         data: The codewords and their probabilities.
 
     Returns:
         ``loss, recon, recon_per_dim, kl1, kl2, entropy, log_evidence, kl_posterior,
         mutual_information, kl_aggregate, optimum``; nats per datum (``recon_per_dim``: per datum and
-        dimension); ``kl2`` is 0 with one layer, and ``optimum``, the lowest loss that the guide's family can reach,
-        what its method ``optimum(data)`` says: None where it has none.
+        dimension). A KL term is named after its latent, ``kl1`` after ``z1`` and ``kl_eta`` after ``eta``; ``kl2`` is
+        0 where there is one latent. ``optimum``, the lowest loss that the guide's family can reach,
+        is what its method ``optimum(data)`` says: None where it has none. An infinite figure is infinite; None is one
+        that is not known, and `Evaluation.notes` says why.
 
     Raises:
-        ArithmeticError: If a density or a likelihood is not finite, or the figures do not settle.
+        ProgramError: If a program cannot be judged, or the two do not go together.
+        ArithmeticError: If a density or a likelihood is not a number where it matters, a density is none, or what is
+            drawn is not drawn from it.
     """
     truth = solve(model, guide, data)
-    figures = {"kl2": 0.0, **truth.figures()}
+    known = {name: None if name in truth.unsettled else value for name, value in truth.figures().items()}
     optimum = getattr(guide, "optimum", None)
+    probs = data.probs.double()
     result = Evaluation(
-        loss=figures["loss"],
-        recon=figures["recon"],
-        recon_per_dim=figures["recon"] / data.ndims,
-        kl1=figures["kl1"],
-        kl2=figures["kl2"],
-        entropy=data.entropy,
-        log_evidence=figures["log_evidence"],
-        kl_posterior=figures["kl_posterior"],
-        mutual_information=figures["mutual_information"],
-        kl_aggregate=figures["kl_aggregate"],
-        optimum=optimum(data) if callable(optimum) else None,
+        loss=known.pop("loss"),
+        recon=known["recon"],
+        recon_per_dim=None if known["recon"] is None else known.pop("recon") / data.codewords.shape[-1],
+        **{name: known.pop(name) for name in truth.integrands if name in known},
     )
+    if len(truth.latents) == 1:
+        result["kl2"] = 0.0
+    result |= {"entropy": -float(probs @ probs.log()), **known}
+    result["optimum"] = optimum(data) if callable(optimum) else None
     result.truth = truth
     return result
 
@@ -76,22 +83,21 @@ def posterior_checks(truth: Truth, joint: Joint) -> list[dict[str, Any]]:
 
     Returns:
         For each codeword a row for the top latent against the learned model's exact ``posterior``,
-        one for the top latent against the ``truncated`` standard normal that is the posterior of an
-        ideal model, and, with two layers, one for ``z1`` and one for all latents together
-        (``z1,z2``). Keys: ``latent, codeword, target``; ``kl_forward``, KL(q ‖ target), and
+        one for the top latent against the prior ``truncated`` as the posterior of an ideal model is,
+        and, with two latents, one for the lower and one for both together (``z1,z2``). Keys: ``latent, codeword, target``; ``kl_forward``, KL(q ‖ target), and
         ``kl_reverse``, KL(target ‖ q), nats; ``wasserstein``, in units of the latent; ``ks``;
-        ``wrong_side_q`` and ``wrong_side_target``, the mass beyond the ideal threshold. None stands
+        ``wrong_side_q`` and ``wrong_side_target``, the mass beyond the ideal thresholds. None stands
         where a figure is infinite, which KL(q ‖ truncated) is as soon as q has any mass where the
-        target has none, and where it is not defined: the last four for the joint, a side for z1.
+        target has none, and where it is not defined: the last four for the joint, a side for the lower latent.
     """
-    top = f"z{len(truth.grids)}"
+    top = truth.latents[-1]
     rows = []
     for target, log_p in (("posterior", truth.log_posterior), ("truncated", truth.log_truncated)):
         sides = {"wrong_side_q": truth.wrong_side(truth.log_q), "wrong_side_target": truth.wrong_side(log_p)}
         rows += _rows(top, target, {**truth.distances(log_p), **sides})
     if len(truth.grids) == 2:
-        rows += _rows("z1", "posterior", joint.z1.distances(joint.z1.log_posterior))
-        rows += _rows("z1,z2", "posterior", {"kl_forward": joint.kl_forward, "kl_reverse": joint.kl_reverse})
+        rows += _rows(truth.latents[0], "posterior", joint.z1.distances(joint.z1.log_posterior))
+        rows += _rows(",".join(truth.latents), "posterior", {"kl_forward": joint.kl_forward, "kl_reverse": joint.kl_reverse})
     return rows
 
 
@@ -107,5 +113,5 @@ def _rows(latent: str, target: str, figures: dict[str, Tensor]) -> list[dict[str
             "target": target,
             **{name: finite(figures[name][codeword]) if name in figures else None for name in _FIGURES},
         }
-        for codeword in range(2)
+        for codeword in range(len(next(iter(figures.values()))))
     ]

@@ -32,13 +32,13 @@ _NEAR_ONE = 1e-5
 
 @dataclass(frozen=True)
 class WeightLaw:
-    """The law of r under q(z|x) and under p(z|x), as M atoms, for each codeword.
+    """The law of r under q(z|x) and under p(z|x), as atoms, for each codeword.
 
     Arguments:
-        log_ratio: log r of each atom, shape ``(2, M)``.
-        q: Its probability under q, shape ``(2, M)``.
-        log_evidence: log p(x), nats, shape ``(2,)``.
-        probs: The codewords' probabilities, shape ``(2,)``.
+        log_ratio: log r of each atom, shape ``(M, atoms)``.
+        q: Its probability under q, shape ``(M, atoms)``.
+        log_evidence: log p(x), nats, shape ``(M,)``.
+        probs: The codewords' probabilities, shape ``(M,)``.
     """
 
     log_ratio: Tensor
@@ -48,7 +48,7 @@ class WeightLaw:
 
     @property
     def variance(self) -> Tensor:
-        """Var(r) under q, shape ``(2,)``: in truth it is infinite if the tail index is 1/2 or more.
+        """Var(r) under q, shape ``(M,)``: in truth it is infinite if the tail index is 1/2 or more.
 
         Then the figure says how far out the grid goes, and no more.
         """
@@ -70,7 +70,7 @@ class WeightLaw:
             alpha: The order.
 
         Returns:
-            Nats, shape ``(len(particles), 2)``.
+            Nats, shape ``(len(particles), M)``.
 
         Raises:
             InputError: If a value of K is below 1 or no finite number, or `alpha` is not finite.
@@ -82,7 +82,7 @@ class WeightLaw:
             raise InputError(f"alpha is {alpha!r}; it must be a finite number")
         ks = torch.tensor([float(k) for k in particles], dtype=torch.float64)
         # Of a single draw the logarithm's mean needs no integral, and at alpha 1 K does not matter.
-        elbo = self.limit(1.0).expand(len(ks), 2)
+        elbo = self.limit(1.0).expand(len(ks), -1)
         if not (ks > 1).any():
             return elbo
         if abs(1.0 - alpha) < _NEAR_ONE:
@@ -103,7 +103,7 @@ class WeightLaw:
         return bounds
 
     def limit(self, alpha: float = 0.0) -> Tensor:
-        r"""What the bound tends to as K grows: :math:`\ln p(x) - D_\alpha(q \,\|\, p)`, nats, shape ``(2,)``.
+        r"""What the bound tends to as K grows: :math:`\ln p(x) - D_\alpha(q \,\|\, p)`, nats, shape ``(M,)``.
 
         At alpha 1, where K does not matter, the ELBO.
         """
@@ -115,7 +115,7 @@ class WeightLaw:
         return self.log_evidence + moment / (1.0 - alpha)
 
     def quantiles(self, count: int) -> Tensor:
-        """log r at the probabilities (i + 1/2) / count under q, ascending, shape ``(count, 2)``: an ideal sample."""
+        """log r at the probabilities (i + 1/2) / count under q, ascending, shape ``(count, M)``: an ideal sample."""
         log_above = np.log((count - 0.5 - np.arange(count)) / count)
         columns = []
         for log_r, q in zip(self.log_ratio.numpy(), self.q.numpy(), strict=True):

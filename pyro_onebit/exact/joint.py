@@ -1,4 +1,4 @@
-"""Both latents together, by quadrature: the joint posterior, z1's own, and the law of the weight."""
+"""All latents together, by quadrature: the joint posterior, the lowest latent's own, and the law of the weight."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_onebit.data import OneBitData
-from pyro_onebit.exact.densities import BLOCK, GuideLike, Latents, ModelLike, float64_copy, log_p_x, log_q_z1
+from pyro_onebit.exact.densities import BLOCK, DataLike, Pair
 from pyro_onebit.exact.importance_weights import WeightLaw, law_of_one_latent
 from pyro_onebit.exact.marginal import Marginal
-from pyro_onebit.exact.solver import Truth
+from pyro_onebit.exact.programs import Latents
+from pyro_onebit.exact.solver import Truth, kl_name
 
 #: log r is binned in asinh(log r), in steps of this: 0.001 wide at r = 1, 0.1% of log r far out.
 _BIN = 1e-3
@@ -23,14 +23,14 @@ _BINS = 2 * int(20.0 / _BIN)
 class Joint:
     """All latents z of a model and a guide together; nats, for each codeword.
 
-    With one layer z is z1, and `z1` the top latent itself.
+    With one latent z is it, and `z1` the top latent itself.
 
     Arguments:
         z1: The lowest latent.
-        kl_forward: KL(q(z|x) ‖ p(z|x)), shape ``(2,)``.
-        kl_reverse: KL(p(z|x) ‖ q(z|x)), shape ``(2,)``; the EUBO is the log evidence plus this.
+        kl_forward: KL(q(z|x) ‖ p(z|x)), shape ``(M,)``.
+        kl_reverse: KL(p(z|x) ‖ q(z|x)), shape ``(M,)``; the EUBO is the log evidence plus this.
         kl1_redrawn: What kl1 would be if z1 were drawn anew, from q(z1|x), for its density under
-            p(z1|z2), shape ``(2,)``; with one layer, kl1.
+            p(z1|z2), shape ``(M,)``; with one latent, kl1.
         law: The law of the weight p(x, z) / q(z|x).
     """
 
@@ -42,7 +42,7 @@ class Joint:
 
 
 @torch.no_grad()
-def solve_joint(model: ModelLike, guide: GuideLike, data: OneBitData, truth: Truth) -> Joint:
+def solve_joint(model: Any, guide: Any, data: DataLike, truth: Truth) -> Joint:
     """Tabulate all latents together.
 
     Arguments:
@@ -56,46 +56,46 @@ def solve_joint(model: ModelLike, guide: GuideLike, data: OneBitData, truth: Tru
             truth,
             kl_forward=truth.under_q(truth.log_q - truth.log_posterior),
             kl_reverse=truth.under(truth.log_posterior, truth.log_posterior - truth.log_q),
-            kl1_redrawn=truth.terms["kl1"],
+            kl1_redrawn=truth.terms[kl_name(truth.latents[0])],
             law=law_of_one_latent(truth),
         )
-    return _two_layers(float64_copy(model), float64_copy(guide), data.codewords.double(), truth)
+    return _two_latents(Pair(model, guide, data), truth)
 
 
-def _two_layers(model: Any, guide: Any, x: Tensor, truth: Truth) -> Joint:
-    grid1, grid2 = truth.grids
-    z1, z2 = grid1.nodes, grid2.nodes
-    log_q1, log_likelihood = log_q_z1(guide, x, z1), log_p_x(model, x, z1)
-    # log of the mass that a node stands for, but for the factors that join z1 and z2
-    log_mass_q = grid1.weights.log() + log_q1
-    log_mass_p = grid1.weights.log() + log_likelihood - truth.log_evidence[:, None]
-    mass_q = log_mass_q.exp()
-    q_z2 = guide.q_z2(z1[:, None])
-    top_q = grid2.weights * truth.log_q.exp()
-    log_p1_marginal = torch.full_like(z1, -torch.inf)
-    kl_forward, kl_reverse, redrawn = torch.zeros(3, 2, dtype=z1.dtype)
+def _two_latents(pair: Pair, truth: Truth) -> Joint:
+    (bottom, _), (low, top), words = pair.latents, truth.grids, pair.words
+    slab = pair.slab(low.nodes)
+    # What stands below is z1's own: log p(z1) and log p(x, z1), the top latent summed out.
+    log_p1, log_joint1 = (torch.full((columns, len(low.nodes)), -torch.inf, dtype=torch.float64) for columns in (1, words))
+    kl_forward, kl_reverse, redrawn, drawn = torch.zeros(4, words, dtype=torch.float64)
     # Mass under q and under p, and the sum of log r under q, of each bin.
-    bins = torch.zeros(3, 2, _BINS, dtype=z1.dtype)
-    for rows in torch.arange(len(z2)).split(max(1, BLOCK // len(z1))):
-        log_width = grid2.weights[rows, None].log()
-        log_q2 = q_z2.log_prob(z2[rows, None, None]) + log_width
-        log_p1 = model.p_z1(z2[rows, None]).log_prob(z1[:, None, None]).T
-        log_joint = log_p1 + (log_width + truth.log_prior[rows, None])
-        log_p1_marginal = torch.logaddexp(log_p1_marginal, torch.logsumexp(log_joint, 0))
-        for c in range(2):
-            log_q, log_p = log_q2 + log_mass_q[c], log_joint + log_mass_p[c]
-            log_r = log_p - log_q
+    bins = torch.zeros(3, words, _BINS, dtype=torch.float64)
+    mass1, mass2 = truth.q_masses
+    for rows in torch.arange(len(top.nodes)).split(max(1, BLOCK // len(low.nodes))):
+        at = slab(top.nodes[rows])
+        log_width = top.weights[rows].log()[:, None, None]
+        log_p1 = torch.logaddexp(log_p1, torch.logsumexp(at.log_prior + log_width, 0).T[:1])
+        log_joint1 = torch.logaddexp(log_joint1, torch.logsumexp(at.log_joint + log_width, 0).T)
+        log_cell = log_width + low.weights.log()[:, None]
+        log_qs, log_ps = (table.expand(len(rows), -1, words) + log_cell for table in (at.log_q, at.log_joint))
+        conditional = at.p[bottom][..., 0]
+        for c in range(words):
+            log_q, log_p = log_qs[..., c], log_ps[..., c] - truth.log_evidence[c]
+            log_r = (log_p - log_q).nan_to_num(nan=-torch.inf)
             q, p = log_q.exp(), log_p.exp()
-            q_log_r = q * log_r
+            q_log_r = torch.where(q > 0, q * log_r, 0.0)
             kl_forward[c] -= q_log_r.sum()
-            kl_reverse[c] += (p * log_r).sum()
-            redrawn[c] -= top_q[c, rows] @ (log_p1 @ mass_q[c])
-            at = ((torch.asinh(log_r) / _BIN).long() + _BINS // 2).clamp(0, _BINS - 1).flatten()
+            kl_reverse[c] += torch.where(p > 0, p * log_r, 0.0).sum()
+            independent = mass2[c, rows, None] * mass1[c]
+            redrawn[c] += torch.where(independent > 0, independent * conditional, 0.0).sum()
+            drawn[c] += torch.where(q > 0, q * conditional, 0.0).sum()
+            at_bin = ((torch.asinh(log_r) / _BIN).clamp(-_BINS, _BINS).long() + _BINS // 2).clamp(0, _BINS - 1).flatten()
             for total, values in zip(bins[:, c], (q, p, q_log_r), strict=True):
-                total += torch.bincount(at, values.flatten(), _BINS)
-    lower = Marginal(grid1, log_p1_marginal, log_likelihood, log_q1, truth.probs)
-    entropy = -(mass_q * log_q1).sum(-1)
-    return Joint(lower, kl_forward, kl_reverse, redrawn - entropy, _law(bins, truth))
+                total += torch.bincount(at_bin, values.flatten(), _BINS)
+    log_q1 = (mass1 / low.weights).log()
+    lower = Marginal(low, log_p1[0], log_joint1 - log_p1, log_q1, truth.probs)
+    kl1 = truth.terms[kl_name(bottom)]
+    return Joint(lower, kl_forward, kl_reverse, kl1 + drawn - redrawn, _law(bins, truth))
 
 
 def _law(bins: Tensor, truth: Truth) -> WeightLaw:
@@ -108,17 +108,18 @@ def _law(bins: Tensor, truth: Truth) -> WeightLaw:
     )
 
 
-def draw_posterior(model: Any, x: Tensor, truth: Truth, count: int) -> Latents:
-    """Draws of the exact posterior p(z|x), by inverse cdf on the grids of `truth`; float64."""
-    top = truth.grid.invert(truth.grid.cumulative(truth.log_posterior.exp()), torch.rand(2, count)).T
+def draw_posterior(pair: Pair, truth: Truth, count: int) -> Latents:
+    """Draws of the exact posterior p(z|x), ``(count, M)`` of each latent, by inverse cdf on the grids of `truth`."""
+    top = truth.grid.invert(truth.grid.cumulative(truth.log_posterior.exp()), torch.rand(pair.words, count)).T
     if len(truth.grids) == 1:
-        return {"z1": top[..., None]}
-    grid1 = truth.grids[0]
-    log_lik = log_p_x(model, x, grid1.nodes)
-    z1 = []
-    for codeword in range(2):
-        for z2 in top[:, codeword].split(max(1, BLOCK // len(grid1.nodes))):
-            log_p = model.p_z1(z2[:, None]).log_prob(grid1.nodes[:, None, None]).T + log_lik[codeword]
-            density = (log_p - log_p.amax(-1, keepdim=True)).exp()
-            z1.append(grid1.invert(grid1.cumulative(density), torch.rand(len(z2), 1)).squeeze(-1))
-    return {"z1": torch.cat(z1).reshape(2, count).T[..., None], "z2": top[..., None]}
+        return {truth.latents[0]: top}
+    (bottom, name), low = truth.latents, truth.grids[0]
+    slab, drawn = pair.slab(low.nodes), []
+    for rows in top.split(max(1, BLOCK // (pair.words * len(low.nodes)))):
+        # Of a draw of each codeword's own only its own column counts.
+        log_p = slab(rows.flatten()).log_joint.unflatten(0, (len(rows), pair.words))
+        own = torch.diagonal(log_p, dim1=1, dim2=3).movedim(-1, 1)
+        density = (own - own.amax(-1, keepdim=True)).exp()
+        share = torch.rand(len(rows), pair.words, 1)
+        drawn.append(low.invert(low.cumulative(density).flatten(0, 1), share.flatten(0, 1)).reshape(len(rows), -1))
+    return {name: top, bottom: torch.cat(drawn)}

@@ -8,8 +8,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pyro_onebit.data import ideal_threshold
-from pyro_onebit.exact.densities import log_standard_normal
 from pyro_onebit.quadrature import Grid
 
 
@@ -20,9 +18,9 @@ class Marginal:
     Arguments:
         grid: The nodes, N of them.
         log_prior: log p(z), shape ``(N,)``.
-        log_likelihood: log p(x|z), the other latents integrated out, shape ``(2, N)``.
-        log_q: log q(z|x), shape ``(2, N)``.
-        probs: The codewords' probabilities, shape ``(2,)``.
+        log_likelihood: log p(x|z), the other latents integrated out, shape ``(M, N)``.
+        log_q: log q(z|x), shape ``(M, N)``.
+        probs: The codewords' probabilities, shape ``(M,)``.
     """
 
     grid: Grid
@@ -43,12 +41,12 @@ class Marginal:
 
     @cached_property
     def log_evidence(self) -> Tensor:
-        """log p(x) of each codeword, shape ``(2,)``."""
+        """log p(x) of each codeword, shape ``(M,)``."""
         return torch.logsumexp(self.weights.log() + self.log_prior + self.log_likelihood, -1)
 
     @cached_property
     def log_posterior(self) -> Tensor:
-        """log p(z|x), shape ``(2, N)``."""
+        """log p(z|x), shape ``(M, N)``."""
         return self.log_prior + self.log_likelihood - self.log_evidence[:, None]
 
     @cached_property
@@ -56,40 +54,50 @@ class Marginal:
         """log q(z), the aggregate posterior, shape ``(N,)``."""
         return torch.logsumexp(self.probs.log()[:, None] + self.log_q, 0)
 
-    def under(self, log_density: Tensor, f: Tensor) -> Tensor:
-        """E[f(z)] under a density of each codeword: f of shape ``(N,)`` or ``(2, N)`` to ``(2,)``."""
+    def shares(self, log_density: Tensor, f: Tensor) -> Tensor:
+        """Each node's share of E[f(z)] under a density of each codeword: f of shape ``(N,)`` or ``(M, N)``; ``(M, N)``."""
         density = log_density.exp()
         # Where a density vanishes a log-ratio may be infinite; 0 times it is 0 here.
-        return torch.where(density > 0, density * f, 0.0) @ self.weights
+        return torch.where(density > 0, density * f, 0.0) * self.weights
+
+    def under(self, log_density: Tensor, f: Tensor) -> Tensor:
+        """E[f(z)] under a density of each codeword: f of shape ``(N,)`` or ``(M, N)`` to ``(M,)``."""
+        return self.shares(log_density, f).sum(-1)
 
     def under_q(self, f: Tensor) -> Tensor:
-        """E[f(z)] under q(z|x) of each codeword: f of shape ``(N,)`` or ``(2, N)`` to ``(2,)``."""
+        """E[f(z)] under q(z|x) of each codeword: f of shape ``(N,)`` or ``(M, N)`` to ``(M,)``."""
         return self.under(self.log_q, f)
 
     @cached_property
-    def side(self) -> float:
-        """1 if codeword 1 has the larger latent, by q's means, else -1."""
-        mean = self.under_q(self.z)
-        return 1.0 if mean[1] >= mean[0] else -1.0
+    def order(self) -> Tensor:
+        """The codewords' numbers in the order of q's medians, shape ``(M,)``."""
+        half = torch.full((len(self.probs), 1), 0.5, dtype=torch.float64)
+        return self.grid.invert(self.grid.cumulative(self.log_q.exp()), half).squeeze(-1).argsort(stable=True)
 
     @cached_property
-    def truncation(self) -> float:
-        r"""Where an ideal standard normal latent is cut: :math:`\mp\Phi^{-1}(p)`, as q has the sides."""
-        return self.side * ideal_threshold(float(self.probs[1])) + 0.0  # not -0
+    def thresholds(self) -> Tensor:
+        """Where an ideal model's latent is cut, shape ``(M - 1,)``: each codeword, in q's order, has its share of p(z)."""
+        return self.grid.quantiles(self.log_prior.exp(), self.probs[self.order].cumsum(0)[:-1])
+
+    @cached_property
+    def _is_own(self) -> Tensor:
+        """Whether a node lies in a codeword's own interval between `thresholds`, shape ``(M, N)``."""
+        interval = torch.searchsorted(self.thresholds, self.z)
+        return self.order.argsort()[:, None] == interval
 
     @cached_property
     def log_truncated(self) -> Tensor:
-        """N(0, 1) truncated to each codeword's side of `truncation`, normalised, shape ``(2, N)``."""
-        above = self.side * (self.z - self.truncation) > 0
-        inside = torch.stack([~above, above])
-        return torch.where(inside, log_standard_normal(self.z) - self.probs.log()[:, None], -torch.inf)
+        """The prior truncated to each codeword's interval, normalised, shape ``(M, N)``: an ideal model's posterior."""
+        return torch.where(self._is_own, self.log_prior - self.probs.log()[:, None], -torch.inf)
 
     @cached_property
     def crossing(self) -> float | None:
-        """Where the learned likelihoods of the two codewords are equal; None if nowhere.
+        """Where the learned likelihoods of two codewords are equal; None if nowhere, or if there are more codewords.
 
         If in several places, where the prior is largest.
         """
+        if len(self.probs) != 2:
+            return None
         gap = self.log_likelihood[1] - self.log_likelihood[0]
         [at] = torch.nonzero(gap[:-1] * gap[1:] <= 0, as_tuple=True)
         if not len(at):
@@ -99,14 +107,14 @@ class Marginal:
         return float(torch.lerp(self.z[i], self.z[i + 1], share))
 
     def wrong_side(self, log_density: Tensor) -> Tensor:
-        """The mass that a density of each codeword has on the other one's side of `truncation`."""
-        return self.under(log_density, torch.isinf(self.log_truncated).to(log_density.dtype))
+        """The mass that a density of each codeword has beyond its own interval between `thresholds`."""
+        return self.under(log_density, (~self._is_own).to(log_density.dtype))
 
     def distances(self, log_p: Tensor) -> dict[str, Tensor]:
-        r"""How far q(z|x) is from another density p of each codeword, given at the nodes, ``(2, N)``.
+        r"""How far q(z|x) is from another density p of each codeword, given at the nodes, ``(M, N)``.
 
         Returns:
-            Each of shape ``(2,)``: ``kl_forward``, KL(q ‖ p), and ``kl_reverse``, KL(p ‖ q), in nats, infinite
+            Each of shape ``(M,)``: ``kl_forward``, KL(q ‖ p), and ``kl_reverse``, KL(p ‖ q), in nats, infinite
             where the first has mass and the second none; ``wasserstein``, :math:`\int |F_q - F_p|\,dz`, in
             units of z; ``ks``, the largest :math:`|F_q - F_p|`.
         """

@@ -1,58 +1,220 @@
-"""Where the quadrature's nodes go: grids that resolve what a model and a guide make of the latents."""
+"""Where the quadrature's nodes go: grids that resolve what a model and a guide make of their latents.
+
+A grid cannot see what lies outside of its range, or between its nodes. So places to look come from the densities, on
+panels that widen like sinh(t) as far as 10^19, and from draws; and afterwards densities must integrate to one.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_onebit.data import ideal_threshold
-from pyro_onebit.exact.densities import log_p_x, log_q_z1, log_standard_normal
+from pyro_onebit.exact.densities import NOUGHT, Densities, Pair
+from pyro_onebit.exact.programs import Program
 from pyro_onebit.quadrature import Grid, refine
 
-#: The standard normal's mass beyond is 1e-23.
-_PRIOR_EDGES = (-10.0, -6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0, 10.0)
+#: Steps of t, and how far it goes.
+_STEP, _FAR, _NEAR = 0.3, 45.0, 4.2
+#: Draws of each codeword that say where to look, and those that look for what is missing.
+_DRAWS, _MORE_DRAWS = 4096, 100_000
+#: Draws of a conditional at each of its conditions.
+_OWN_DRAWS = 32
+#: Logarithms of shares of a total, below which a panel does not matter: of q's, the posterior's, the prior's.
+_FAINT_Q, _FAINT_POSTERIOR, _FAINT_PRIOR = -37.0, -45.0, -32.0
+#: Points at which a likelihood is looked at for what is narrow, at most, and numbers that this may take.
+_POINTS, _LOOKED_AT = 2**17, 2**22
+#: Passes over all axes.
+_PASSES = 6
 
 
-def _landmarks(draws: Tensor) -> Tensor:
-    """Panel edges where the mass of ``(draws, conditions)`` lies: quantiles, and steps of the sd."""
-    mean, sd = draws.mean(0), draws.std(0)
-    steps = torch.tensor([1.5, 3.0, 5.0, 8.0, 12.0], dtype=draws.dtype)[:, None]
-    quantiles = draws.quantile(torch.linspace(0, 1, 9, dtype=draws.dtype), 0)
-    return torch.cat([quantiles, mean - sd * steps, mean + sd * steps]).flatten()
+class Search:
+    """A search for grids that together resolve every density of both programs.
+
+    Uses torch's generator. Raises `ArithmeticError`: if a density is not a number where it matters, or not resolved.
+
+    Arguments:
+        pair: The programs.
+    """
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.draws = _draws_of(pair, _DRAWS)
+        self.edges, self.log_evidence, self.forward, self.backward = _look_around(pair, self.draws)
+
+    def look_harder(self) -> None:
+        """Look for what is narrow and rare, with more draws."""
+        self.draws = _draws_of(self.pair, _MORE_DRAWS)
+        self.edges = [_edges(edges, _clusters(own, edges)) for edges, own in zip(self.edges, self.draws, strict=True)]
+
+    def grids(self) -> tuple[Grid, ...]:
+        """A grid for each latent, the lowest first: each axis in turn is refined until the scales no longer change."""
+        for turn in range(_PASSES):
+            before = self.log_evidence
+            for axis in range(len(self.edges)):
+                self._refine(axis)
+            if turn + 1 >= len(self.edges) and (self.log_evidence - before).abs().max() < 0.5:
+                break
+        return tuple(map(Grid, self.edges))
+
+    def _refine(self, axis: int) -> None:
+        """Refine one latent's panels, at the middles of the other one's, each of which stands for its panel's mass."""
+        pair, single, words = self.pair, len(self.edges) == 1, self.pair.words
+        others = Grid(torch.tensor([-0.5, 0.5], dtype=torch.float64)) if single else Grid(self.edges[1 - axis])
+        middles, widths = others.midpoints, others.widths
+        is_top = single or axis == 1
+        slab = pair.slab(middles) if is_top else None
+
+        def integrands(z: Tensor) -> Tensor:
+            at = slab(z) if slab is not None else pair.slab(z)(middles)
+            wide = widths[:, None] if is_top else widths[:, None, None]
+            shape = (len(z), len(middles)) if is_top else (len(middles), len(z))
+            log_q = at.log_q.expand(*shape, words)
+            log_p = (at.log_joint - self.log_evidence).expand(*shape, words)
+            # A peak that is not yet known of may be far above the evidence that is.
+            q, p = log_q.exp() * wide, log_p.clamp_max(-NOUGHT).exp() * wide
+            prior = at.log_prior[..., :1].exp().expand(*shape, 1) * wide
+            gap = log_q - log_p
+            forward, backward = _finite(q * gap) / self.forward, _finite(-p * gap) / self.backward
+            slices, over = torch.cat([q, p, prior], -1), 1
+            if not is_top:
+                slices, over = slices.transpose(0, 1), 0
+            return torch.cat([slices.flatten(1), forward.sum(over), backward.sum(over)], -1)
+
+        grid, total = refine(integrands, self.edges[axis], jumps=single)
+        self.edges[axis] = grid.edges
+        posterior = total[: -2 * words].unflatten(0, (len(middles), -1)).sum(0)[words : 2 * words]
+        forward, backward = total[-2 * words :].unflatten(0, (2, words))
+        self.log_evidence = self.log_evidence + posterior.log().nan_to_num(neginf=0.0)
+        self.forward = (forward * self.forward).abs().clamp_min(1.0)
+        self.backward = (backward * self.backward).abs().clamp_min(1.0)
 
 
-def _prior_edges(prob: float) -> Tensor:
-    """Panel edges for the top latent: the prior's range, and where a codeword's share of it is cut off."""
-    cut = ideal_threshold(prob)
-    return torch.tensor([*_PRIOR_EDGES, cut, -cut], dtype=torch.float64)
+def _draws_of(pair: Pair, count: int) -> list[Tensor]:
+    """Draws of each latent, the lowest first, ``(count, M + 1)``: of q for each codeword, and of the prior."""
+    of_q, of_p = pair.draw(pair.guide, count), pair.draw(pair.model, count)
+    draws = [torch.cat([of_q[name], of_p[name][:, :1]], 1) for name in pair.latents]
+    for name, values in zip(pair.latents, draws, strict=True):
+        if not torch.isfinite(values).all():
+            whose = "guide" if not torch.isfinite(values[:, :-1]).all() else "model"
+            raise ArithmeticError(f"draws of {name} by the {whose} are not finite")
+    return draws
+
+
+def _lattice(draws: Tensor) -> Tensor:
+    """Panel edges that widen like sinh(t) around each column's middle, around the last one's without end."""
+    middle = draws.median(0).values
+    low, high = draws.quantile(torch.tensor([0.16, 0.84], dtype=draws.dtype), 0)
+    scale = (0.5 * (high - low)).clamp_min(1e-12)
+    near, far = (torch.arange(-reach, reach + 0.5 * _STEP, _STEP, dtype=draws.dtype).sinh() for reach in (_NEAR, _FAR))
+    around = middle[:-1] + scale[:-1] * near[:, None]
+    return _edges(around.flatten(), middle[-1] + scale[-1] * far)
 
 
 def _edges(*parts: Tensor) -> Tensor:
     """The parts' edges in order, without those that nearly coincide."""
     edges = torch.cat(parts).sort().values
-    keep = torch.diff(edges, prepend=edges[:1] - 1.0) > 1e-9 * (1.0 + edges.abs())
+    keep = torch.diff(edges, prepend=edges[:1] - 1.0) > 1e-12 * (1e-3 + edges.abs())
     return edges[keep]
 
 
-def _one_layer_integrands(model: Any, guide: Any, x: Tensor, peak: Tensor, z: Tensor) -> Tensor:
-    log_q, log_likelihood = log_q_z1(guide, x, z), log_p_x(model, x, z)
-    q = log_q.exp()
-    joint = (log_standard_normal(z) + log_likelihood - peak).exp()
-    # 0 log 0 is 0 where a guide's support ends.
-    return torch.cat([q, q * log_likelihood, torch.where(q > 0, q * log_q, 0.0), joint]).T
+def _quantiles(draws: Tensor) -> Tensor:
+    """Panel edges where the draws' mass lies."""
+    return draws.quantile(torch.linspace(0, 1, 17, dtype=draws.dtype), 0).flatten()
 
 
-def one_layer_grid(model: Any, guide: Any, x: Tensor, prob: float) -> Grid:
-    """A grid for z1 that resolves q(z1|x), the exact posterior, and the truncated normal's cut."""
-    draws = guide.q_z1(x).sample((1024,)).squeeze(-1)
-    edges = _edges(_prior_edges(prob), _landmarks(draws))
-    z = Grid(edges).midpoints
-    peak = (log_standard_normal(z) + log_p_x(model, x, z)).amax(-1, keepdim=True)
-    return refine(partial(_one_layer_integrands, model, guide, x, peak), edges, jumps=True)
+def _clusters(draws: Tensor, edges: Tensor) -> Tensor:
+    """Panel edges around places where draws lie far closer than elsewhere in their panel."""
+    near, found = 4, []
+    for column in draws.T:
+        z = column.sort().values
+        spacing = (z[near:] - z[:-near]).clamp_min(1e-300) / near
+        middle = z[near // 2 : -near // 2]
+        panel = torch.searchsorted(edges, middle).clamp(1, len(edges) - 1)
+        own = (edges[panel] - edges[panel - 1]) / torch.bincount(panel, minlength=len(edges))[panel]
+        ratio = spacing / own
+        for _ in range(64):
+            i = int(ratio.argmin())
+            if float(ratio[i]) > 0.02:
+                break
+            reach = spacing[i] * torch.tensor([1.0, 4.0, 16.0, 64.0, 1024.0], dtype=z.dtype)
+            found += [middle[i] - reach, middle[i] + reach, middle[i : i + 1]]
+            ratio[(middle - middle[i]).abs() < 64.0 * spacing[i]] = torch.inf
+    return torch.cat(found) if found else draws.new_zeros(0)
+
+
+def _finite(values: Tensor) -> Tensor:
+    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _look_around(pair: Pair, draws: list[Tensor]) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    """Each latent's range and first panels, from the densities on a wide lattice and from draws.
+
+    And by what integrands are to be scaled: the log evidence, and the sizes of KL(q ‖ p) and KL(p ‖ q), ``(M,)`` each.
+    """
+    lattices = [_lattice(own) for own in draws]
+    middles = [0.5 * (edges[1:] + edges[:-1]) for edges in lattices]
+    log_widths = [torch.diff(edges).log() for edges in lattices]
+    single = len(lattices) == 1
+    dummy = torch.zeros(1, dtype=torch.float64)
+    at = pair.slab(dummy if single else middles[0])(middles[-1])
+    log_width = log_widths[-1][:, None, None] + (dummy if single else log_widths[0])[:, None]
+    terms = sum(_finite(site).abs() for site in (*at.q.values(), *at.p.values(), at.likelihood))
+    in_q = at.log_q + log_width + torch.log1p(torch.as_tensor(terms))
+    posterior = at.log_joint + log_width
+    log_evidence = torch.logsumexp(posterior, (0, 1))
+    posterior = posterior - log_evidence + torch.log1p(_finite(at.log_q).abs().clamp_max(1e4))
+    in_prior = at.log_prior + log_width
+    matters = (in_q > _FAINT_Q).any(-1) | (posterior > _FAINT_POSTERIOR).any(-1) | (in_prior > _FAINT_PRIOR).any(-1)
+    kept = [matters.any(0), matters.any(1)] if not single else [matters.any(1)]
+    found = [[own.flatten()] for own in draws]
+    landmarks: list[list[Tensor]] = [[_quantiles(own), _clusters(own, edges)] for own, edges in zip(draws, lattices, strict=True)]
+    if not single:
+        for program in (pair.guide, pair.model):
+            first = pair.latents.index(program.latents[0])
+            edges, reach = _ridge(pair, program, middles[first], log_widths[first], at if program is pair.model else None)
+            landmarks[1 - first].append(edges)
+            found[1 - first].append(reach)
+    all_edges = []
+    for edges, keep, own, marks in zip(lattices, kept, found, landmarks, strict=True):
+        lattice_ends = torch.cat([edges[:-1][keep], edges[1:][keep]])
+        ends = torch.cat([lattice_ends, *own])
+        inside = edges[(edges >= ends.min()) & (edges <= ends.max())]
+        inner = [m[(m > ends.min()) & (m < ends.max())] for m in marks]
+        all_edges.append(_edges(ends.min()[None], ends.max()[None], inside, *inner))
+    if single or not pair.x_needs_top:
+        all_edges[0] = _edges(all_edges[0], _kinks(pair, draws[0], all_edges[0]))
+    forward = (in_q.exp()).sum((0, 1)).clamp_min(1.0)
+    backward = posterior.exp().sum((0, 1)).clamp_min(1.0)
+    return all_edges, log_evidence.nan_to_num(neginf=0.0), forward, backward
+
+
+def _ridge(
+    pair: Pair, program: Program, nodes: Tensor, log_width: Tensor, mesh: Densities | None
+) -> tuple[Tensor, Tensor]:
+    """Panel edges, and how far they must reach, for a latent that is narrow given another one at `nodes`."""
+    name, second = program.latents
+    first = pair.first(program).log_prob(nodes).squeeze(1)
+    repeated = nodes.repeat_interleave(_OWN_DRAWS)[:, None].expand(-1, pair.words)
+    values = pair.draw(program, len(repeated), {name: repeated})
+    own = values[second].unflatten(0, (-1, _OWN_DRAWS))
+    weight = first + log_width[:, None]
+    if mesh is None:
+        at = pair.at(values, torch.zeros(len(repeated), pair.words, dtype=torch.float64))
+        terms = sum(_finite(site).abs() for site in (*at.q.values(), *at.p.values()))
+        weight = weight + torch.log1p(torch.as_tensor(terms).unflatten(0, (-1, _OWN_DRAWS)).mean(1))
+        keep = weight > _FAINT_Q
+    else:
+        keep = weight > _FAINT_PRIOR
+        # A likelihood may favour what the prior does not.
+        posterior = (mesh.log_joint.amax(1) + log_width[:, None]).nan_to_num(nan=-torch.inf)
+        keep = keep | (posterior - posterior.amax(0) > _FAINT_POSTERIOR).any(-1, keepdim=True)
+    keep = keep.expand(own.shape[0], own.shape[2])
+    mean, sd = own.mean(1)[keep], own.std(1)[keep]
+    sane = torch.isfinite(mean) & torch.isfinite(sd) & (sd > 0)
+    mean, sd = mean[sane], sd[sane]
+    if not len(mean):
+        return nodes.new_zeros(0), nodes.new_zeros(0)
+    return _thinned(mean, sd), torch.stack([(mean - 12.0 * sd).min(), (mean + 12.0 * sd).max()])
 
 
 def _thinned(mean: Tensor, sd: Tensor) -> Tensor:
@@ -69,60 +231,22 @@ def _thinned(mean: Tensor, sd: Tensor) -> Tensor:
     return torch.cat([left, mean, right])
 
 
-def _centres(conditional: Callable[[Tensor], torch.distributions.Distribution], c: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and sd, by draws, of a scalar latent given each of the conditions ``(K,)``."""
-    draws = conditional(c[:, None]).sample((64,)).squeeze(-1)
-    return draws.mean(0), draws.std(0)
-
-
-def two_layer_grids(model: Any, guide: Any, x: Tensor, prob: float) -> list[Grid]:
-    """Grids for z1 and z2 that resolve q(z1|x), p(x|z1), and both conditionals between z1 and z2.
-
-    A conditional is resolved if its slices at the other grid's midpoints are, each weighted by the
-    mass it stands for: first z2 at a provisional z1, then z1 at that z2, then z2 at that z1.
-    """
-    draws = guide.q_z1(x).sample((1024,)).squeeze(-1)
-    z2 = torch.linspace(-7.0, 7.0, 281, dtype=x.dtype)
-    mean, sd = _centres(model.p_z1, z2)
-
-    def of_z1(z1: Tensor) -> Tensor:
-        q, log_likelihood = log_q_z1(guide, x, z1).exp(), log_p_x(model, x, z1)
-        return torch.cat([q, q * log_likelihood, log_likelihood.exp()]).T
-
-    def given_z2(grid2: Grid, z1: Tensor) -> Tensor:
-        q, likelihood = log_q_z1(guide, x, z1).exp(), log_p_x(model, x, z1).exp()
-        middle, mass = grid2.midpoints, grid2.widths
-        q_z2 = guide.q_z2(z1[:, None]).log_prob(middle[:, None, None]).exp()
-        prior = log_standard_normal(middle).exp()
-        p_z1 = model.p_z1(middle[:, None]).log_prob(z1[:, None, None]).T.exp()
-        slices = [q[:, None] * (mass[:, None] * q_z2), likelihood[:, None] * ((mass * prior)[:, None] * p_z1)]
-        return torch.cat(slices, 1).flatten(0, 1).T
-
-    def given_z1(grid1: Grid) -> Callable[[Tensor], Tensor]:
-        middle, mass = grid1.midpoints, grid1.widths
-        q = (mass * log_q_z1(guide, x, middle).exp())[:, :, None]
-        likelihood = (mass * log_p_x(model, x, middle).exp())[:, :, None]
-        conditional = guide.q_z2(middle[:, None])
-
-        def of_z2(z2: Tensor) -> Tensor:
-            q_z2 = conditional.log_prob(z2[:, None, None]).T.exp()
-            p_z1 = model.p_z1(z2[:, None]).log_prob(middle[:, None, None]).exp()
-            prior = log_standard_normal(z2).exp()
-            return torch.cat([q * q_z2, likelihood * (prior * p_z1)], 1).flatten(0, 1).T
-
-        return of_z2
-
-    def start_z2(grid1: Grid) -> Tensor:
-        mean, sd = _centres(guide.q_z2, grid1.midpoints[_inside(grid1.midpoints, draws)])
-        return _edges(_prior_edges(prob), _thinned(mean, sd))
-
-    grid1 = refine(of_z1, _edges(_landmarks(draws), _thinned(mean, sd)))
-    grid2 = refine(given_z1(grid1), start_z2(grid1))
-    grid1 = refine(partial(given_z2, grid2), grid1.edges)
-    grid2 = refine(given_z1(grid1), grid2.edges)
-    return [grid1, grid2]
-
-
-def _inside(z: Tensor, draws: Tensor) -> Tensor:
-    """Which of z lie within ten standard deviations of either codeword's draws."""
-    return ((z[:, None] - draws.mean(0)).abs() < 10 * draws.std(0)).any(-1)
+def _kinks(pair: Pair, draws: Tensor, edges: Tensor) -> Tensor:
+    """Panel edges where the likelihood bends between one point and the next, which few nodes may not notice."""
+    points = max(2**9, min(_POINTS, _LOOKED_AT // pair.x.numel()))
+    low, high = draws.min(), draws.max()
+    reach = 0.1 * (high - low)
+    z = torch.linspace(float(max(low - reach, edges[0])), float(min(high + reach, edges[-1])), points, dtype=draws.dtype)
+    rest = {name: 0.0 * z[:, None] for name in pair.latents[1:]}
+    likelihood = pair.likelihood({pair.latents[0]: z[:, None], **rest})
+    bend = torch.zeros_like(likelihood)
+    bend[1:-1] = (likelihood[2:] - 2.0 * likelihood[1:-1] + likelihood[:-2]).abs()
+    bend = bend.nan_to_num(nan=0.0, posinf=0.0)
+    bend[likelihood < likelihood.amax(0) + _FAINT_POSTERIOR] = 0.0
+    bend = bend.amax(-1)
+    peak = torch.zeros_like(bend, dtype=torch.bool)
+    peak[1:-1] = (bend[1:-1] > 0.1) & (bend[1:-1] >= bend[2:]) & (bend[1:-1] >= bend[:-2])
+    [at] = torch.nonzero(peak, as_tuple=True)
+    at = at[bend[at].argsort(descending=True)[:64]]
+    step = z[1] - z[0]
+    return torch.cat([z[at], z[at] - 2.0 * step, z[at] + 2.0 * step])

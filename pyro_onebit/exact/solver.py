@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,24 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_onebit.data import OneBitData
-from pyro_onebit.exact.densities import (
-    BLOCK,
-    GuideLike,
-    ModelLike,
-    float64_copy,
-    log_p_x,
-    log_q_z1,
-    log_standard_normal,
-)
+from pyro_onebit.exact.densities import BLOCK, DataLike, Densities, Pair
 from pyro_onebit.exact.marginal import Marginal
-from pyro_onebit.exact.nodes import one_layer_grid, two_layer_grids
+from pyro_onebit.exact.checks import check_densities, is_normalised, note_on
+from pyro_onebit.exact.nodes import Search
+from pyro_onebit.exact.sums import Product
+from pyro_onebit.exact.tails import Tail, tail_of
 from pyro_onebit.quadrature import Grid
 
 #: Doubling the nodes goes on until no figure changes by more than this: in nats, and above one nat,
 #: which only untrained models cost, relative to the figure.
 TOLERANCE = 1e-7
 _MAX_DOUBLINGS = 3
+#: Pairs of nodes beyond which doubling them takes minutes.
+_MOST_PAIRS = 2**27
 
 
 @dataclass(frozen=True)
@@ -34,107 +32,175 @@ class Truth(Marginal):
     """The top latent on a grid, for each codeword, and the terms of the loss.
 
     Arguments:
-        grids: The grids of z1 and, with two layers, z2; the last is the top latent's.
-        terms: recon, kl1 (and kl2) of each codeword, each of shape ``(2,)``.
-        errors: By how much each of `figures` changed when the nodes doubled.
+        latents: The latents' names, the lowest first; the last is the top one.
+        grids: Their grids.
+        q_masses: The mass under q of each node, along each latent, ``(M, nodes)``.
+        p_masses: The same under the prior; it is alike for all codewords.
+        integrands: What the terms of the loss are sums of: each node's share, along each latent, ``(M, nodes)``. The
+            terms are recon, and for each latent what its KL term is called.
+        errors: By how much each of `figures` may be wrong.
+        notes: Of a figure that is not known, why not; of one that is, what samples would not see of it.
+        unsettled: The figures that are not known.
     """
 
+    latents: tuple[str, ...]
     grids: tuple[Grid, ...]
-    terms: dict[str, Tensor]
+    q_masses: tuple[Tensor, ...]
+    p_masses: tuple[Tensor, ...]
+    integrands: dict[str, tuple[Tensor, ...]]
     errors: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    unsettled: set[str] = field(default_factory=set)
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """recon, kl1 (and kl2) of each codeword, each of shape ``(M,)``."""
+        return {name: self._whole(name) for name in self.integrands}
 
     def figures(self) -> dict[str, float]:
-        """All exact figures, averaged over the data's distribution, in nats per datum."""
-        mean = lambda per_codeword: float(self.probs @ per_codeword)  # noqa: E731
-        terms = {name: mean(value) for name, value in self.terms.items()}
-        return {
-            "loss": sum(terms.values()),
-            **terms,
-            "log_evidence": mean(self.log_evidence),
-            "kl_posterior": mean(self.under_q(self.log_q - self.log_posterior)),
-            "mutual_information": mean(self.under_q(self.log_q - self.log_aggregate)),
-            "kl_aggregate": mean(self.under_q(self.log_aggregate - self.log_prior)),
-        }
+        """All exact figures, averaged over the data's distribution, in nats per datum; what is not known included."""
+        figures = {name: float(self.probs @ value) for name, value in self.terms.items()}
+        figures = {"loss": sum(figures.values()), **figures}
+        figures["log_evidence"] = float(self.probs @ self.log_evidence)
+        return figures | {name: float(self.probs @ self._whole(name)) for name in _RATIOS}
+
+    def along(self, name: str) -> tuple[Tensor, ...]:
+        """Each node's share of a figure, along each latent that it is an integral over."""
+        if name in self.integrands:
+            return self.integrands[name]
+        if name == "loss":
+            return tuple(map(sum, zip(*self.integrands.values(), strict=True)))
+        if name == "log_evidence":
+            return ()
+        over, under = (getattr(self, density) for density in _RATIOS[name])
+        return (self.shares(self.log_q, over - under),)
+
+    def _tails(self, name: str) -> list[Tail]:
+        along = self.along(name)
+        return [tail_of(grid, own) for grid, own in zip(self.grids[-len(along) :], along, strict=True)]
+
+    def _whole(self, name: str) -> Tensor:
+        """A figure of each codeword, ``(M,)``, followed beyond the grids."""
+        return sum((tail.beyond for tail in self._tails(name)), self.along(name)[-1].sum(-1))
+
+
+#: Figures that are expectations, under q, of the log of one density over another.
+_RATIOS = {
+    "kl_posterior": ("log_q", "log_posterior"),
+    "mutual_information": ("log_q", "log_aggregate"),
+    "kl_aggregate": ("log_aggregate", "log_prior"),
+}
 
 
 @torch.no_grad()
-def solve(model: ModelLike, guide: GuideLike, data: OneBitData) -> Truth:
+def solve(model: Any, guide: Any, data: DataLike) -> Truth:
     """Tabulate the top latent of a model and a guide.
 
     Arguments:
-        model: The model.
-        guide: Its guide.
+        model: A Pyro program of rows x: a module or a function.
+        guide: One that draws the model's latents, one or two scalars.
         data: The codewords and their probabilities.
 
     Raises:
-        ArithmeticError: If a density or a likelihood is not finite, or the figures do not settle.
+        ProgramError: If a program cannot be judged, or the two do not go together.
+        ArithmeticError: If a density or a likelihood is not a number where it matters, a density is none, or what is
+            drawn is not drawn from it.
     """
-    double_model, double_guide, x = float64_copy(model), float64_copy(guide), data.codewords.double()
+    pair = Pair(model, guide, data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # draws only say where to put nodes; the same ones each time
-        if hasattr(double_model, "p_z1"):
-            grids = two_layer_grids(double_model, double_guide, x, data.prob)
-        else:
-            grids = [one_layer_grid(double_model, double_guide, x, data.prob)]
-    truth = tabulate(double_model, double_guide, data, grids)
-    for _ in range(_MAX_DOUBLINGS):
-        grids = [grid.halved() for grid in grids]
-        coarse, truth = truth.figures(), tabulate(double_model, double_guide, data, grids)
-        errors = {name: abs(value - coarse[name]) for name, value in truth.figures().items()}
-        if all(error <= TOLERANCE * max(1.0, abs(coarse[name])) for name, error in errors.items()):
-            truth.errors.update(errors)
-            return truth
-    raise ArithmeticError(f"quadrature did not settle: doubling the nodes still changes figures by {errors}")
-
-
-@torch.no_grad()
-def tabulate(model: ModelLike, guide: GuideLike, data: OneBitData, grids: Sequence[Grid]) -> Truth:
-    """The same on given grids, of z1 and with two layers of z2; whether they resolve it is the caller's to know."""
-    probs = torch.tensor([1.0 - data.prob, data.prob], dtype=torch.float64)
-    table = _one_layer if len(grids) == 1 else _two_layers
-    return table(float64_copy(model), float64_copy(guide), data.codewords.double(), probs, *grids)
-
-
-def _one_layer(model: Any, guide: Any, x: Tensor, probs: Tensor, grid: Grid) -> Truth:
-    z = grid.nodes
-    truth = Truth(
-        grid, log_standard_normal(z), log_p_x(model, x, z), log_q_z1(guide, x, z), probs, grids=(grid,), terms={}
-    )
-    truth.terms["recon"] = truth.under_q(-truth.log_likelihood)
-    truth.terms["kl1"] = truth.under_q(truth.log_q - truth.log_prior)
+        search = Search(pair)
+        truth = _tabulate(pair, search.grids())
+        if not is_normalised(truth):
+            search.look_harder()
+            truth = _tabulate(pair, search.grids())
+    truth = _doubled(pair, truth)
+    check_densities(truth, search.draws)
     return truth
 
 
-def _two_layers(model: Any, guide: Any, x: Tensor, probs: Tensor, grid1: Grid, grid2: Grid) -> Truth:
-    z1, w1, z2, w2 = grid1.nodes, grid1.weights, grid2.nodes, grid2.weights
-    log_q1, log_likelihood = log_q_z1(guide, x, z1), log_p_x(model, x, z1)
-    weighted_q1 = w1 * log_q1.exp()
-    weighted_joint = w1.log() + log_likelihood
-    log_prior = log_standard_normal(z2)
-    q_z2 = guide.q_z2(z1[:, None])
-    log_q, log_l = [], []
-    cross = torch.zeros_like(z1)  # E[log p(z1|z2)] under q(z2|z1)
-    kl2 = torch.zeros_like(z1)  # KL(q(z2|z1) || p(z2))
-    for rows in torch.arange(len(z2)).split(max(1, BLOCK // len(z1))):
-        log_q2 = q_z2.log_prob(z2[rows, None, None])
-        log_p1 = model.p_z1(z2[rows, None]).log_prob(z1[:, None, None]).T
-        q2 = log_q2.exp()
-        weighted_q2 = w2[rows, None] * q2
-        log_q.append(_log_mixture(weighted_q1, q2, log_q1 + w1.log(), log_q2))
-        log_l.append(torch.stack([torch.logsumexp(log_p1 + joint, -1) for joint in weighted_joint]))
-        cross += torch.where(q2 > 0, weighted_q2 * log_p1, 0.0).sum(0)
-        kl2 += torch.where(q2 > 0, weighted_q2 * (log_q2 - log_prior[rows, None]), 0.0).sum(0)
-    terms = {
-        "recon": -(weighted_q1 * log_likelihood).sum(-1),
-        "kl1": (weighted_q1 * (log_q1 - cross)).sum(-1),
-        "kl2": weighted_q1 @ kl2,
+def _doubled(pair: Pair, truth: Truth) -> Truth:
+    """The same on grids so fine that doubling them changes no figure, or with what is not known said."""
+    for _ in range(_MAX_DOUBLINGS):
+        coarse = truth.figures()
+        grids = [grid.halved() for grid in truth.grids]
+        truth = _tabulate(pair, grids)
+        figures = truth.figures()
+        changes = {name: abs(value - coarse[name]) for name, value in figures.items()}
+        is_settled = {name: not change > TOLERANCE * max(1.0, abs(coarse[name])) for name, change in changes.items()}
+        if all(is_settled.values()) or 4 * math.prod(len(grid.nodes) for grid in grids) > _MOST_PAIRS:
+            break
+    for name, change in changes.items():
+        truth.errors[name] = 0.0 if math.isnan(change) else change
+        note = note_on(truth, name)
+        if not is_settled[name]:
+            truth.unsettled.add(name)
+            truth.notes[name] = f"it changes by {change:.2g} when the nodes double"
+        elif note:
+            truth.notes[name] = note
+    return truth
+
+
+def tabulate(model: Any, guide: Any, data: DataLike, grids: Sequence[Grid]) -> Truth:
+    """The same on given grids, the lowest latent's first; whether they resolve it is the caller's to know."""
+    with torch.no_grad():
+        return _tabulate(Pair(model, guide, data), grids)
+
+
+def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
+    top, single = grids[-1], len(grids) == 1
+    # A single latent is the top one, above a lower one that has one value.
+    lower = torch.zeros(1, dtype=torch.float64) if single else grids[0].nodes
+    low = torch.ones(1, dtype=torch.float64) if single else grids[0].weights
+    slab, ones = pair.slab(lower), [(1.0, torch.ones(1, 1, 1, dtype=torch.float64))]
+    columns: list[list[Tensor]] = [[], [], []]
+    over_low: dict[str, list[Tensor]] = {}
+    over_top: dict[str, Tensor] = {}
+    for rows in torch.arange(len(top.nodes)).split(max(1, BLOCK // len(lower))):
+        at = slab(top.nodes[rows])
+        prior = at.p[pair.latents[-1]]
+        q = Product(at.q, top.weights[rows], low, pair.words)
+        below = Product({name: at.p[name] for name in pair.latents[:-1]}, top.weights[rows], low, pair.words)
+        p = below.times(pair.latents[-1], prior)
+        sums = {name: q.sums(terms) for name, terms in {**_terms(pair, at), _Q: ones}.items()}
+        sums[_PRIOR] = p.sums(ones)
+        for name, (own, along_low) in sums.items():
+            over_low.setdefault(name, []).append(own)
+            over_top[name] = over_top.get(name, 0.0) + along_low
+        columns[0].append(prior[:, 0, 0].expand(len(rows)))
+        columns[1].append(below.log_over_low(at.likelihood))
+        columns[2].append(q.log_over_low())
+    log_prior, log_likelihood, log_q = (torch.cat(column) for column in columns)
+    along = {
+        name: (own,) if single else (over_top[name].T, own)
+        for name, own in ((name, torch.cat(parts).T) for name, parts in over_low.items())
     }
-    return Truth(grid2, log_prior, torch.cat(log_l, -1), torch.cat(log_q, -1), probs, (grid1, grid2), terms)
+    return Truth(
+        top,
+        log_prior,
+        log_likelihood.T,
+        log_q.T,
+        pair.probs,
+        latents=pair.latents,
+        grids=tuple(grids),
+        q_masses=along.pop(_Q),
+        p_masses=along.pop(_PRIOR),
+        integrands=along,
+    )
 
 
-def _log_mixture(weights: Tensor, densities: Tensor, log_weights: Tensor, log_densities: Tensor) -> Tensor:
-    """log of the mixtures ``weights @ densities.T``, ``(2, N)`` and ``(M, N)``, also where they underflow."""
-    log_mixture = (weights @ densities.T).log()
-    for codeword, m in torch.nonzero(torch.isinf(log_mixture)).tolist():
-        log_mixture[codeword, m] = torch.logsumexp(log_weights[codeword] + log_densities[m], -1)
-    return log_mixture
+_Q, _PRIOR = "q", "the prior"
+
+
+def _terms(pair: Pair, at: Densities) -> dict[str, list[tuple[float, Tensor]]]:
+    """What the terms of the loss are expectations of, under q: signed sums of sites."""
+    terms = {"recon": [(-1.0, at.likelihood)]}
+    for name in pair.latents:
+        terms[kl_name(name)] = [(1.0, at.q[name]), (-1.0, at.p[name])]
+    return terms
+
+
+def kl_name(latent: str) -> str:
+    """What the KL term of a latent is called: kl1 for z1, kl_theta for theta."""
+    numbered = re.fullmatch(r"z(\d+)", latent)
+    return f"kl{numbered[1]}" if numbered else f"kl_{latent}"

@@ -7,7 +7,6 @@ from pyro_onebit.guides.mixture import MixtureGuide
 from pyro_onebit.guides.references import ExactPosterior, ExactPosteriorGuide, PriorGuide
 from pyro_onebit.guides.truncated import TruncatedGuide
 from pyro_onebit.guides.two_layer import TwoLayerGuide
-from pyro_onebit.guides.validation import check_guide, is_reparameterised
 
 __all__ = [
     "FLOW_START",
@@ -21,7 +20,5 @@ __all__ = [
     "PriorGuide",
     "TruncatedGuide",
     "TwoLayerGuide",
-    "check_guide",
-    "is_reparameterised",
     "register_guide",
 ]

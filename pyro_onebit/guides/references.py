@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from torch.special import ndtr
 
 from pyro_onebit.data import OneBitData, ideal_threshold
-from pyro_onebit.exact import log_likelihood, log_p_x, log_standard_normal
+from pyro_onebit.distributions import standard_normal
 from pyro_onebit.guides.base import OneLayerGuide, register_guide
 from pyro_onebit.guides.flow import FLOW_START
 from pyro_onebit.nn import ONE_LAYER, Architecture, Start, frozen
@@ -35,6 +35,19 @@ class PriorGuide(OneLayerGuide):
 _AROUND = tuple(10.0 * 2.0**-k for k in range(24))
 
 
+#: Logits that are held at once.
+_BLOCK = 2**21
+
+
+def _log_joint(model: Any, x: Tensor, z1: Tensor) -> Tensor:
+    """log p(x, z1) of each row at nodes ``(N,)``, shape ``(rows, N)``, float64."""
+    blocks = []
+    for block in z1.split(max(1, _BLOCK // x.shape[-1])):
+        p_x = model.p_x(block[:, None])
+        blocks.append(torch.stack([p_x.log_prob(row) for row in x]) + standard_normal(z1).log_prob(block[:, None]))
+    return torch.cat(blocks, -1).double()
+
+
 class ExactPosterior(TorchDistribution):
     """p(z1|x) of a one-layer model, by quadrature; event shape ``(1,)``. It holds the model's parameters fixed.
 
@@ -52,7 +65,7 @@ class ExactPosterior(TorchDistribution):
         self.model, self.x, self.grid = model, x, grid
         with torch.no_grad():
             nodes = grid.nodes.to(x.dtype)
-            log_joint = (log_standard_normal(nodes) + log_p_x(model, x, nodes)).double()
+            log_joint = _log_joint(model, x, nodes)
             self.log_evidence = torch.logsumexp(grid.weights.log() + log_joint, -1)
             self.cumulative = grid.cumulative((log_joint - self.log_evidence[:, None]).exp())
         super().__init__(x.shape[:-1], (1,))
@@ -68,8 +81,10 @@ class ExactPosterior(TorchDistribution):
         """log p(z1|x), shape ``(..., rows)``."""
         value = value.expand(*value.shape[:-2], *self.x.shape[:-1], 1)
         with frozen(self.model):
-            likelihood = log_likelihood(self.model, self.x, value)
-        return log_standard_normal(value).squeeze(-1) + likelihood - self.log_evidence.to(value.dtype)
+            # In blocks: all the logits at once would be gigabytes.
+            blocks = value.split(max(1, _BLOCK // self.x.numel())) if value.dim() > 2 else [value]
+            likelihood = torch.cat([self.model.p_x(block).log_prob(self.x) for block in blocks])
+        return standard_normal(value).log_prob(value) + likelihood - self.log_evidence.to(value.dtype)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Samples; their gradient is zero, as there is nothing to learn."""
@@ -127,8 +142,6 @@ class ExactPosteriorGuide(OneLayerGuide):
         edges = self._fixed_grid().edges
         coarse = Grid(edges).nodes.to(x.dtype)
 
-        def log_joint(z: Tensor) -> Tensor:
-            return log_standard_normal(z) + log_p_x(self.model, rows, z.to(x.dtype)).double()
-
-        peak = log_joint(coarse).amax(-1, keepdim=True)
-        return refine(lambda z: (log_joint(z) - peak).exp().T, edges)
+        peak = _log_joint(self.model, rows, coarse).amax(-1, keepdim=True)
+        grid, _ = refine(lambda z: (_log_joint(self.model, rows, z.to(x.dtype)) - peak).exp().T, edges)
+        return grid

@@ -3,7 +3,7 @@
 from pyro_onebit.internals.graph import keep_freed_memory, record
 from pyro_onebit.internals.masks import WhereForMasks
 from pyro_onebit.internals.processes import ProcessKilledError, in_processes
-from pyro_onebit.internals.traces import AdjustedTraces, OwnWakeSleep, particle_traces
+from pyro_onebit.internals.traces import AdjustedTraces, OwnWakeSleep, particle_traces, sample_sites
 
 __all__ = [
     "AdjustedTraces",
@@ -14,4 +14,5 @@ __all__ = [
     "keep_freed_memory",
     "particle_traces",
     "record",
+    "sample_sites",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyro import poutine
 from pyro.infer import ReweightedWakeSleep
 from pyro.infer.elbo import ELBO
 from pyro.poutine import Trace
@@ -17,6 +18,15 @@ def particle_traces(elbo: ELBO, model: Any, guide: Any, args: Any, kwargs: Any) 
     """
     [(model_trace, guide_trace)] = elbo._get_traces(model, guide, args, kwargs)
     return model_trace, guide_trace
+
+
+def sample_sites(trace: Trace) -> list[tuple[str, Any]]:
+    """The sites that have a density: plates announce themselves as sample sites too."""
+    return [
+        (name, site)
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
+    ]
 
 
 class AdjustedTraces(ELBO):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -142,11 +142,11 @@ def _draw_prior(axes: Axes, config: Config, truth: Truth, color: str) -> None:
 
 
 def _truncated_normals(truth: Truth) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each codeword's (z, density): N(0, 1) on its side of the threshold, as q has the sides."""
+    """Each codeword's (z, density): the prior on its side of the threshold, as q has the sides."""
     curves = []
-    for outward, share in zip((-truth.side, truth.side), truth.probs.tolist(), strict=True):
-        z = truth.truncation + outward * np.linspace(0.0, abs(truth.truncation) + 2.0 * LIMIT, 400)
-        density = np.exp(-0.5 * z**2) / (share * math.sqrt(2.0 * math.pi))
-        # A first point, of density 0, draws the cut.
-        curves.append((np.append(truth.truncation, z), np.append(0.0, density)))
+    for log_density in truth.log_truncated:
+        [own] = torch.nonzero(torch.isfinite(log_density), as_tuple=True)
+        # Points of density 0 draw the cuts.
+        z, density = truth.z[own].numpy(), log_density[own].exp().numpy()
+        curves.append((np.concatenate([z[:1], z, z[-1:]]), np.concatenate([[0.0], density, [0.0]])))
     return curves

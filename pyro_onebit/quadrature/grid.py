@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.interpolate import CubicHermiteSpline
 from torch import Tensor
 
 ORDER = 12
@@ -71,6 +72,22 @@ class Grid:
         low, high = cumulative.gather(-1, upper - 1), cumulative.gather(-1, upper)
         part = ((level - low) / (high - low).clamp_min(torch.finfo(low.dtype).tiny)).clamp(0.0, 1.0)
         return torch.lerp(self.nodes[upper - 1], self.nodes[upper], part)
+
+    def quantiles(self, density: Tensor, share: Tensor) -> Tensor:
+        """Where the integral of a density at the nodes, ``(N,)``, reaches shares ``(M,)`` of its total.
+
+        By Newton's method on a cubic spline through the integral and the density.
+        """
+        cumulative = self.cumulative(density)
+        z = self.invert(cumulative[None], share[None])[0]
+        spline = CubicHermiteSpline(self.nodes.numpy(), cumulative.numpy(), density.numpy())
+        slope, level = spline.derivative(), (share * cumulative[-1]).numpy()
+        at = z.numpy()
+        for _ in range(4):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = (spline(at) - level) / slope(at)
+            at = np.where(np.isfinite(step), at - step, at).clip(self.nodes[0], self.nodes[-1])
+        return torch.from_numpy(at)
 
     def halved(self) -> Grid:
         """The same range with every panel cut in two."""

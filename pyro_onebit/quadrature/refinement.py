@@ -47,8 +47,8 @@ def _hidden(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tenso
 
 
 def refine(
-    f: Callable[[Tensor], Tensor], edges: Tensor, tolerance: float = 1e-9, depth: int = 48, *, jumps: bool = False
-) -> Grid:
+    f: Callable[[Tensor], Tensor], edges: Tensor, tolerance: float = 1e-9, depth: int = 100, *, jumps: bool = False
+) -> tuple[Grid, Tensor]:
     """Split panels until halving one no longer changes any function's integral over it.
 
     Arguments:
@@ -58,12 +58,15 @@ def refine(
         depth: How often a panel may be halved (a jump is enclosed, not resolved).
         jumps: Whether to look for jumps between a panel's edge and its first or last node, too.
 
+    Returns:
+        The panels, and the functions' integrals over them, shape ``(functions,)``.
+
     Raises:
         ArithmeticError: If a value is not finite, or more panels than `_MOST` do not resolve the functions.
     """
     left, right = edges[:-1], edges[1:]
     coarse = _integrals(f, left, right)
-    settled = [edges[-1:]]
+    settled, total = [edges[-1:]], torch.zeros_like(coarse[0])
     for _ in range(depth):
         middle = 0.5 * (left + right)
         halves_left = torch.stack([left, middle], 1)
@@ -72,7 +75,10 @@ def refine(
         open_ = (fine.sum(1) - coarse).abs().amax(1) > tolerance
         if jumps and not open_.all():
             open_[~open_] = _hidden(f, left[~open_], right[~open_]) > tolerance
+        # What is next to itself among numbers cannot be halved.
+        open_ &= (middle > left) & (middle < right) & (right - left > 8.0 * torch.finfo(edges.dtype).eps * middle.abs())
         settled.append(left[~open_])
+        total += fine[~open_].sum((0, 1))
         left, right = halves_left[open_].flatten(), halves_right[open_].flatten()
         coarse = fine[open_].flatten(0, 1)
         if sum(map(len, settled)) + len(left) > _MOST:
@@ -82,4 +88,4 @@ def refine(
             )
         if not len(left):
             break
-    return Grid(torch.cat([*settled, left]).sort().values)
+    return Grid(torch.cat([*settled, left]).sort().values), total + coarse.sum(0)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from pyro_onebit.errors import GuideError, InputError, TrainingError, WriteError
+from pyro_onebit.errors import ProgramError, InputError, TrainingError, WriteError
 from pyro_onebit.internals import ProcessKilledError, in_processes
 from pyro_onebit.registry import install, snapshot
 from pyro_onebit.studies.runs import is_begun, is_busy, run_path
@@ -204,7 +204,7 @@ def _in_worker(
         # A cluster's process may have several threads, and torch and Pyro have one state for all of them.
         with _ALONE:
             return index, work(config, path)
-    except (TrainingError, ArithmeticError, GuideError) as error:
+    except (TrainingError, ArithmeticError, ProgramError) as error:
         return index, str(error)
     except WriteError as error:
         return index, error

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.diagnostics import khat, load_arviz
-from pyro_onebit.exact import draw_q, log_likelihood, log_weight
+from pyro_onebit.exact import BLOCK, Pair
 from pyro_onebit.files import write_whole
 from pyro_onebit.reproducibility import seeded
 from pyro_onebit.training import Run
@@ -37,7 +37,7 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
         seed: Seed of the draws; torch's generator is left as it was.
 
     Returns:
-        Groups ``posterior`` (draws of q; ``z1`` and ``z2`` of dims chain, draw, codeword), ``prior``,
+        Groups ``posterior`` (draws of q, each latent of dims chain, draw, codeword), ``prior``,
         ``posterior_predictive`` (``x``, its first dimensions), ``log_likelihood`` (``x``: log p(x|z1),
         nats, summed over dimensions), ``sample_stats`` (``log_weight``: log p(x, z) - log q(z|x)),
         ``observed_data``, ``constant_data`` (of each codeword: ``prob``, ``pareto_k``, the k̂ of its draws'
@@ -45,22 +45,21 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
         of ``history.csv``); attributes say library, version and configuration.
     """
     az = load_arviz()
+    pair = Pair(run.model, run.guide, run.data)
     x = run.data.codewords
-    model: Any = run.model
     with seeded(seed):
-        latents = draw_q(run.guide, x, draws)
-        likelihood = log_likelihood(model, x, latents["z1"])
-        log_w = log_weight(model, run.guide, x, latents, likelihood)
-        top = torch.randn(draws, 1, dtype=x.dtype)
-        priors = {"z1": top} if run.config.layers == 1 else {"z1": model.p_z1(top).sample(), "z2": top}
-        # Block by block: (draws, 2, ndims) at once would be gigabytes for a large ndims.
-        shown = min(run.data.ndims, _MAX_PREDICTED)
-        blocks = latents["z1"].split(max(1, 2**21 // run.data.ndims))
-        predicted = torch.cat([torch.bernoulli(model.p_x(block).mean[..., :shown]) for block in blocks])
-    coords = {"codeword": [0, 1], "x_dim": np.arange(shown)}
-    by_codeword = {name: ["codeword"] for name in ("z1", "z2", "log_weight")}
+        latents = pair.draw(pair.guide, draws)
+        likelihood = pair.likelihood(latents)
+        log_w = pair.at(latents, likelihood).log_weight
+        priors = {name: value[:, 0] for name, value in pair.draw(pair.model, draws).items()}
+        # Block by block: (draws, M, ndims) at once would be gigabytes for a large ndims.
+        shown = min(x.shape[-1], _MAX_PREDICTED)
+        blocks = torch.arange(draws).split(max(1, BLOCK // x.numel()))
+        predicted = torch.cat([pair.draw_x({k: v[rows] for k, v in latents.items()})[..., :shown] for rows in blocks])
+    coords = {"codeword": np.arange(len(x)), "x_dim": np.arange(shown)}
+    by_codeword = {name: ["codeword"] for name in (*pair.latents, "log_weight")}
     data = az.from_dict(
-        posterior={name: _chain(value.squeeze(-1)) for name, value in latents.items()},
+        posterior={name: _chain(value) for name, value in latents.items()},
         posterior_predictive={"x": _chain(predicted).astype(np.int8)},
         sample_stats={"log_weight": _chain(log_w)},
         observed_data={"x": x[:, :shown].numpy().astype(np.int8)},
@@ -69,7 +68,7 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
     )
     # Apart, because here the same names have other dimensions.
     data.extend(az.from_dict(log_likelihood={"x": _chain(likelihood)}, coords=coords, dims={"x": ["codeword"]}))
-    data.extend(az.from_dict(prior={name: _chain(value.squeeze(-1)) for name, value in priors.items()}))
+    data.extend(az.from_dict(prior={name: _chain(value) for name, value in priors.items()}))
     constants = {"prob": run.data.probs.numpy(), "pareto_k": khat(log_w).numpy()}
     if run.truth is not None:
         constants["log_evidence"] = run.truth.log_evidence.numpy()

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyro_onebit.data import OneBitData
-from pyro_onebit.errors import InputError, NotCompilableError, TrainingError
-from pyro_onebit.guides import Guide, check_guide, is_reparameterised
+from pyro_onebit.errors import InputError, NotCompilableError, ProgramError, TrainingError
+from pyro_onebit.exact import Pair, Program
+from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
 from pyro_onebit.nn import PLAIN
 from pyro_onebit.registry import OBJECTIVES
@@ -88,7 +89,10 @@ def fit(
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', and torch finds none here; take 'cpu'")
     run = Run(model, guide, data, config, config.recipe)
-    check_guide(str(config.guide), guide, data.codewords, config.layers)
+    try:
+        Pair(model, guide, data)
+    except ProgramError as error:
+        raise ProgramError(f"guide {config.guide!r}, model {config.model!r}: {error}") from None
     with _isolated(config):
         training = _Training(run, quiet, on_step, checkpoint)
         try:
@@ -119,12 +123,17 @@ def _on_lattice(run: Run, particles: int) -> tuple[Any, LatticeNoise]:
     return OBJECTIVES[str(run.config.objective)](particles), noise
 
 
+def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
+    """Whether gradients pass through all of a guide's samples."""
+    return all(site["fn"].has_rsample for site in Program("guide", guide, x.double()).sites.values())
+
+
 def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
     """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by."""
     recipe, model, guide = run.recipe, run.model, run.guide
     parameters = [*model.parameters(), *guide.parameters()]
     # A gradient by the score has no use for noise that is given, and none for weights.
-    if recipe.particles and is_reparameterised(guide, run.data.codewords):
+    if recipe.particles and _is_reparameterised(guide, run.data.codewords):
         # The two codewords, each with its probability: the loss is per datum already.
         x = run.data.codewords
         seen = recipe.seen(run.data.ndims)

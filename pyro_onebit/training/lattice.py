@@ -58,7 +58,7 @@ class LatticeNoise(Messenger):
     def __init__(self, particles: int, probs: Tensor, width: float) -> None:
         super().__init__()
         self.particles = particles
-        self.probs = probs
+        self.probs = probs.to(torch.get_default_dtype())
         self.width = width
         self._points = [lattice_points(particles, latent) for latent in range(2)]
 

@@ -19,8 +19,7 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import unwrap
 from torch import Tensor, nn
 
-from pyro_onebit.exact import sample_sites
-from pyro_onebit.internals import AdjustedTraces, OwnWakeSleep, particle_traces
+from pyro_onebit.internals import AdjustedTraces, OwnWakeSleep, particle_traces, sample_sites
 from pyro_onebit.nn import frozen
 from pyro_onebit.registry import OBJECTIVES
 

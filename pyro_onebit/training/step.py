@@ -21,8 +21,7 @@ from pyro.infer.util import is_identically_zero
 from torch import Tensor, nn
 
 from pyro_onebit.errors import NotCompilableError
-from pyro_onebit.exact import sample_sites
-from pyro_onebit.internals import keep_freed_memory, particle_traces, record
+from pyro_onebit.internals import keep_freed_memory, particle_traces, record, sample_sites
 
 
 class CompiledELBO:

@@ -1,0 +1,245 @@
+"""Programs as they are: a model and a guide run under Pyro's handlers, one site at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from pyro_onebit.errors import ProgramError
+from pyro_onebit.reproducibility import default_dtype
+
+#: Latents by name, each of shape ``(draws, M)``: a value for each draw and each codeword.
+Latents = dict[str, Tensor]
+
+
+def float64_copy(program: Any) -> Any:
+    """A copy of a module in float64 and in evaluation mode; a function is returned as it is.
+
+    Raises:
+        ArithmeticError: If a parameter is not finite.
+    """
+    if not isinstance(program, nn.Module):
+        return program
+    if not all(torch.isfinite(p).all() for p in program.parameters()):
+        raise ArithmeticError(f"a parameter of {type(program).__name__} is not finite")
+    return copy.deepcopy(program).double().eval()
+
+
+class _Float64(TorchFunctionMode):
+    """Operations take what single precision they meet in double: the modules that a function closes over, say."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        # What writes into a tensor, or asks for one of its attributes, means that very tensor.
+        if not name.endswith("_") and "out" not in (kwargs or {}):
+            args = tuple(_doubled(a) for a in args)
+            kwargs = {key: _doubled(a) for key, a in (kwargs or {}).items()}
+        return func(*args, **(kwargs or {}))
+
+
+def _doubled(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.double() if value.dtype in (torch.float32, torch.float16, torch.bfloat16) else value
+    if type(value) in (tuple, list):
+        return type(value)(_doubled(part) for part in value)
+    return value
+
+
+class _Reached(BaseException):  # noqa: N818 - no error, and not to be caught by a program
+    """A site is reached that the run was for."""
+
+
+class _Sites(Messenger):
+    """Notes each sample site that has a density; ends the run at the one named `until`."""
+
+    def __init__(self, until: str | None) -> None:
+        super().__init__()
+        self.until = until
+        self.sites: dict[str, Any] = {}
+
+    def _pyro_sample(self, message: Any) -> None:
+        if poutine.util.site_is_subsample(message):
+            return
+        self.sites[message["name"]] = message
+        if message["name"] == self.until:
+            raise _Reached
+
+
+@contextmanager
+def as_it_is() -> Iterator[None]:
+    """Within, programs see Pyro's store as it is and compute in float64; what they leave in it is gone afterwards."""
+    store = pyro.get_param_store()
+    with ExitStack() as stack:
+        stack.enter_context(store.scope(store.get_state()))
+        stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(default_dtype(torch.float64))
+        stack.enter_context(_Float64())
+        yield
+
+
+class Conditional:
+    """One site's distribution: at N conditions, and for each of M codewords, or for all of them at once.
+
+    Arguments:
+        parts: Distributions of batch shape ``(N, m)``, ``(1, m)`` or ``(m,)``, or ``(N * m,)`` if `flat`, whose m add
+            up to M, or to 1 if codewords make no difference.
+        event: Dimensions of an event, 0 or 1.
+        flat: Whether conditions and codewords are one dimension.
+    """
+
+    def __init__(self, parts: list[Any], conditions: int, event: int, *, flat: bool) -> None:
+        self.parts, self.conditions, self.event, self.flat = parts, conditions, event, flat
+
+    def _unflat(self, values: Tensor) -> Tensor:
+        """``(..., batch)`` as ``(..., N or 1, m)``."""
+        if self.flat:
+            return values.unflatten(-1, (self.conditions, -1))
+        return values
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-densities at nodes ``(B,)``, shape ``(B, N or 1, M or 1)``."""
+        tables = []
+        for fn in self.parts:
+            own = self._unflat(fn.log_prob(z.reshape(-1, *[1] * (len(fn.batch_shape) + self.event))))
+            tables.append(own if own.dim() == 3 else own[:, None])
+        return tables[0] if len(tables) == 1 else torch.cat(torch.broadcast_tensors(*tables), -1)
+
+    def log_prob_at(self, z: Tensor) -> Tensor:
+        """Log-densities at a value for each condition and codeword, ``(N, M)``."""
+        tables = []
+        for fn, own in zip(self.parts, self._shares(z), strict=True):
+            value = own.flatten() if self.flat else own
+            tables.append(self._unflat(fn.log_prob(value[..., None] if self.event else value)))
+        return torch.cat(tables, -1)
+
+    def _shares(self, z: Tensor) -> list[Tensor]:
+        return list(z.split([z.shape[-1] // len(self.parts)] * len(self.parts), -1))
+
+    def sample(self, count: int | None = None) -> Tensor:
+        """A draw for each condition and codeword, ``(N, M)``; or, where nothing is conditioned on, `count`."""
+        shape = () if count is None else (count,)
+        drawn = []
+        for fn in self.parts:
+            value = fn.rsample(shape) if fn.has_rsample else fn.sample(shape)
+            drawn.append(self._unflat(value.squeeze(-1) if self.event else value))
+        return torch.cat(drawn, -1)
+
+
+class Program:
+    """A Pyro program of rows x, in float64, and how it can be run for many values of its latents.
+
+    Arguments:
+        what: What messages call it.
+        program: A module, or a function.
+        x: The codewords, ``(M, n)``, float64.
+
+    Raises:
+        ProgramError: If the program cannot be judged; the message says why.
+        ArithmeticError: If a parameter is not finite.
+    """
+
+    #: Whether values of many latents may stand in leading dimensions; else each has a row of its own.
+    leading: bool = True
+    #: Whether it runs on a codeword alone.
+    splits: bool = True
+
+    def __init__(self, what: str, program: Any, x: Tensor) -> None:
+        self.what, self.program, self.x = what, float64_copy(program), x
+        try:
+            sites = self._run(x, {}, None)
+            self.log_probs = {name: site["fn"].log_prob(site["value"]) for name, site in sites.items()}
+        except Exception as error:  # whatever a user's program raises
+            [reason, *_] = [*str(error).splitlines(), ""]
+            raise ProgramError(f"the {what} fails on the codewords: {type(error).__name__}: {reason}") from error
+        self.sites = sites
+        self.latents = tuple(name for name, site in sites.items() if not site["is_observed"])
+        self.observed = tuple(name for name in sites if name not in self.latents)
+        for name, site in sites.items():
+            self._check(name, site)
+        self.events = {name: len(sites[name]["fn"].event_shape) for name in self.latents}
+
+    def _check(self, name: str, site: Any) -> None:
+        rows, fn, where = len(self.x), site["fn"], f"site {name!r} of the {self.what}"
+        if site["scale"] not in (1, 1.0) or site["mask"] is not None:
+            raise ProgramError(f"{where} is scaled or masked; its density must count once")
+        frames = [(frame.dim, frame.size) for frame in site["cond_indep_stack"] if frame.vectorized]
+        if len(frames) != len(site["cond_indep_stack"]) or frames not in ([(-1, rows)], []):
+            raise ProgramError(f"{where} stands in plates other than one over the rows, at dim -1; it must have one")
+        if name in self.latents:
+            if getattr(fn.support, "is_discrete", False):
+                raise ProgramError(f"{where} is discrete; latents must be continuous")
+            if tuple(fn.event_shape) not in ((), (1,)):
+                raise ProgramError(f"{where} has events of shape {tuple(fn.event_shape)}; latents must be scalar")
+        shape = tuple(self.log_probs[name].shape)
+        if shape != (rows,) or not frames:
+            raise ProgramError(
+                f"log_prob of {where} on {rows} rows has shape {shape}; it must be ({rows},), a value for each row: "
+                f"draw it in a plate over the rows"
+            )
+
+    def _run(self, x: Tensor, values: Mapping[str, Tensor], until: str | None) -> dict[str, Any]:
+        handler = _Sites(until)
+        try:
+            with as_it_is(), handler, poutine.condition(data=dict(values)):
+                self.program(x)
+        except _Reached:
+            pass
+        return handler.sites
+
+    def run(self, values: Latents, x: Tensor, until: str | None = None) -> dict[str, Any]:
+        """The sites, given values ``(N, 1 or m)`` for some latents and codewords x ``(m, n)``, up to the one named."""
+        placed = {}
+        for name, value in values.items():
+            own = value if self.leading else value.expand(len(value), len(x)).flatten()
+            placed[name] = own[..., None] if self.events[name] else own
+        if not self.leading and values:
+            count = len(next(iter(values.values())))
+            x = x.expand(count, *x.shape).flatten(0, 1) if len(x) > 1 else x.expand(count, -1)
+        return self._run(x, placed, until)
+
+    def conditional(self, name: str, given: Latents, *, alone: bool = False) -> Conditional:
+        """A latent's distribution, given values ``(N, 1 or M)`` of latents drawn before it.
+
+        Arguments:
+            name: The latent.
+            given: The values.
+            alone: Whether only the first codeword is asked for: which x is run makes no difference.
+        """
+        conditions = len(next(iter(given.values()))) if given else 1
+        words = [slice(0, 1)] if alone else [slice(c, c + 1) for c in range(len(self.x))]
+        if not self.splits:
+            words = [slice(0, len(self.x))]
+        parts = []
+        for word in words:
+            own = {key: value if value.shape[-1] == 1 else value[:, word] for key, value in given.items()}
+            parts.append(self.run(own, self.x[word], name)[name]["fn"])
+        shared = all(value.shape[-1] == 1 for value in given.values())
+        if shared and len(parts) > 1 and all(_same(parts[0], part) for part in parts[1:]):
+            parts = parts[:1]
+        return Conditional(parts, conditions, self.events[name], flat=not self.leading and bool(given))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two objects have the same state, and so the same behaviour: the same class, the same digits."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, int | float | str | torch.dtype | torch.device):
+        return bool(a == b)
+    return hasattr(a, "__dict__") and not isinstance(a, nn.Module) and bool(vars(a)) and _same(vars(a), vars(b))
