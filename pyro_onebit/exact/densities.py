@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.errors import InputError, ProgramError
-from pyro_onebit.exact.programs import Conditional, Latents, Program
+from pyro_onebit.exact.programs import Conditional, Latents, Program, log_density
 
 #: Numbers in one temporary matrix: 2 million float64 are 16 MB, which a core's cache still helps.
 BLOCK = 2**21
@@ -73,17 +73,16 @@ def log_product(sites: dict[str, Tensor]) -> Tensor:
     """The sum of log-densities; where one of them is nought, so is the product, even if another is not a number there.
 
     Raises:
-        ArithmeticError: If one is not a number, or infinite, where the others are not nought.
+        ArithmeticError: If one is not a number where the others are not nought.
     """
     total = functools.reduce(torch.add, sites.values())
-    wrong = torch.isnan(total) | (total == torch.inf)
+    wrong = torch.isnan(total)
     if not wrong.any():
         return total
     for name, value in sites.items():
         rest = functools.reduce(torch.add, (v.nan_to_num(nan=0.0) for k, v in sites.items() if k != name), torch.zeros_like(total))
-        if ((torch.isnan(value) | (value == torch.inf)) & (rest > NOUGHT)).any():
-            kind = "not a number" if torch.isnan(value).any() else "infinite"
-            raise ArithmeticError(f"the density of {name} is {kind} where it matters")
+        if (torch.isnan(value) & (rest > NOUGHT)).any():
+            raise ArithmeticError(f"the density of {name} is not a number where it matters")
     return torch.where(wrong, -torch.inf, total)
 
 
@@ -156,12 +155,18 @@ class Pair:
                 found = [together, *([torch.cat(alone, -1)] if alone else [])]
             except Exception:  # whatever a program makes of shapes that it does not expect
                 continue
-            if all(_close(table, want) for table in found):
+            if all(_close(table, want) for table in found) and (program.splits or self._is_of_own_row(program, values)):
                 return
         raise ProgramError(
             f"the {program.what}'s rows hang on each other, or on their number: the density of a row's latent must be "
             f"a function of that row alone"
         )
+
+    def _is_of_own_row(self, program: Program, values: Latents) -> bool:
+        """Whether a row's densities stay what they are when all other rows become like it."""
+        want = _log_probs(program, values, self.x)
+        alike = [_log_probs(program, values, row.expand_as(self.x))[..., c] for c, row in enumerate(self.x)]
+        return _close(torch.stack(alike, -1), want)
 
     def _check_prior(self) -> None:
         values = {name: torch.randn(_PROBES, self.words, dtype=torch.float64) for name in self.latents}
@@ -238,18 +243,20 @@ class Pair:
             return self._line
         bottom, top = self.latents
         guide_up = self.guide.latents[0] == bottom
-        first = self.first_q.log_prob(lower if guide_up else lower[:0])
+        first = self.first_q.log_prob(lower) if guide_up else None
         upper = self.given(self.guide, top, {bottom: lower[:, None]}) if guide_up else None
-        likelihood = None if self.x_needs_top else self.likelihood({bottom: lower[:, None], top: 0.0 * lower[:, None]})
+        # Whatever the top latent is.
+        likelihood = None if self.x_needs_top else self.likelihood({bottom: lower[:, None], top: 0.0 * lower[:, None]})[None]
 
         def at(nodes: Tensor) -> Densities:
-            if upper is not None:
+            if first is not None and upper is not None:
                 q = {bottom: first.transpose(0, 1), top: upper.log_prob(nodes)}
             else:
                 down = self.given(self.guide, bottom, {top: nodes[:, None]})
-                q = {top: self.first_q.log_prob(nodes), bottom: down.log_prob(lower).transpose(0, 1)}
+                q = {top: self.first_q.log_prob(nodes), bottom: down.log_prob(lower).transpose(0, 1).contiguous()}
             down = self.given(self.model, bottom, {top: nodes[:, None]})
-            p = {top: self.first_p.log_prob(nodes), bottom: down.log_prob(lower).transpose(0, 1)}
+            # In the order of q's: to read two tables in different orders takes longer than to copy one.
+            p = {top: self.first_p.log_prob(nodes), bottom: down.log_prob(lower).transpose(0, 1).contiguous()}
             if likelihood is not None:
                 return Densities(q, p, likelihood)
             mesh = {bottom: lower.repeat(len(nodes))[:, None], top: nodes.repeat_interleave(len(lower))[:, None]}
@@ -330,7 +337,7 @@ def _log_probs(program: Program, values: Latents, x: Tensor, *, plain: bool = Fa
     names = (*sorted(program.latents), *program.observed)
     tables = []
     for name in names:
-        table = sites[name]["fn"].log_prob(sites[name]["value"])
+        table = log_density(sites[name]["fn"], sites[name]["value"])
         count = len(next(iter(values.values())))
         tables.append(table.expand(count, len(x)) if leading and not plain else table.reshape(count, len(x)))
     stacked = torch.stack(tables, 1)

@@ -6,25 +6,32 @@ panels that widen like sinh(t) as far as 10^19, and from draws; and afterwards d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from pyro_onebit.exact.densities import NOUGHT, Densities, Pair
 from pyro_onebit.exact.programs import Program
-from pyro_onebit.quadrature import Grid, refine
+from pyro_onebit.exact.sums import Product
+from pyro_onebit.quadrature import Grid, merge, refine
 
 #: Steps of t, and how far it goes.
-_STEP, _FAR, _NEAR = 0.3, 45.0, 4.2
+_STEP, _FAR, _NEAR = 0.5, 45.0, 4.0
 #: Draws of each codeword that say where to look, and those that look for what is missing.
 _DRAWS, _MORE_DRAWS = 4096, 100_000
 #: Draws of a conditional at each of its conditions.
 _OWN_DRAWS = 32
 #: Logarithms of shares of a total, below which a panel does not matter: of q's, the posterior's, the prior's.
 _FAINT_Q, _FAINT_POSTERIOR, _FAINT_PRIOR = -37.0, -45.0, -32.0
-#: Points at which a likelihood is looked at for what is narrow, at most, and numbers that this may take.
-_POINTS, _LOOKED_AT = 2**17, 2**22
+#: Points at which a likelihood is looked at for what is narrow, at most and at least, and numbers that it may take.
+_POINTS, _FEWEST, _LOOKED_AT = 2**16, 2**8, 2**22
+#: Panels of a latent, at most: of one of two, and of a single one.
+_MOST = {False: 2000, True: 40_000}
 #: Passes over all axes.
 _PASSES = 6
+#: How often, and at how many places each time, the grids are mended where draws show what they do not resolve.
+_LOOKS, _PLACES = 4, 64
 
 
 class Search:
@@ -39,25 +46,77 @@ class Search:
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.draws = _draws_of(pair, _DRAWS)
-        self.edges, self.log_evidence, self.forward, self.backward = _look_around(pair, self.draws)
+        self.edges, self.log_evidence = _look_around(pair, self.draws)
 
     def look_harder(self) -> None:
-        """Look for what is narrow and rare, with more draws."""
+        """Draw more, for what is narrow and rare."""
         self.draws = _draws_of(self.pair, _MORE_DRAWS)
-        self.edges = [_edges(edges, _clusters(own, edges)) for edges, own in zip(self.edges, self.draws, strict=True)]
+        self.edges = [_edges(edges, _beyond(own)) for edges, own in zip(self.edges, self.draws, strict=True)]
 
     def grids(self) -> tuple[Grid, ...]:
-        """A grid for each latent, the lowest first: each axis in turn is refined until the scales no longer change."""
+        """A grid for each latent, the lowest first, that resolves all densities, at the draws too."""
+        self._refine_all()
+        for _ in range(_LOOKS):
+            unseen = self._unseen()
+            if not any(map(len, unseen)):
+                break
+            self.edges = [_edges(edges, own) for edges, own in zip(self.edges, unseen, strict=True)]
+            self._refine_all()
+        return tuple(map(Grid, self.edges))
+
+    def _unseen(self) -> list[Tensor]:
+        """Panel edges around draws at which the grids do not know the density that they are drawn from."""
+        found = [[edges[:0]] for edges in self.edges]
+        for program in (self.pair.guide, self.pair.model):
+            axis = self.pair.latents.index(program.latents[0])
+            grid, first = Grid(self.edges[axis]), self.pair.first(program)
+            is_guide = program is self.pair.guide
+            nodes = first.log_prob(grid.nodes)[:, 0]
+            draws = self.draws[axis][:, : self.pair.words] if is_guide else self.draws[axis][:, -1:]
+            for c, z in enumerate(draws.T):
+                z = z[(z > grid.edges[0]) & (z < grid.edges[-1])].sort().values
+                if not len(z):
+                    continue
+                column = c if nodes.shape[-1] > 1 else 0
+                density = first.log_prob(z)[:, 0, column].exp()
+                off = (grid.interpolated(nodes[:, column].exp(), z) - density).abs()
+                [wrong] = torch.nonzero(off > 1e-3 * density, as_tuple=True)
+                # The steepest of them, away from each other, with panels that hold one draw, then several, then many.
+                for _ in range(_PLACES):
+                    if not len(wrong):
+                        break
+                    i = wrong[density[wrong].argmax()]
+                    width = 1.0 / (len(z) * density[i])
+                    reach = width * torch.tensor([1.0, 4.0, 16.0, 64.0, 256.0, 1024.0], dtype=z.dtype)
+                    found[axis] += [z[i] - reach, z[i] + reach, z[i : i + 1]]
+                    wrong = wrong[(z[wrong] - z[i]).abs() > 64.0 * width]
+        ends = [(edges[0], edges[-1]) for edges in self.edges]
+        return [
+            own[(own > low) & (own < high)] for own, (low, high) in zip(map(torch.cat, found), ends, strict=True)
+        ]
+
+    def _refine_all(self) -> None:
+        """Refine each axis in turn until the scales no longer change."""
         for turn in range(_PASSES):
             before = self.log_evidence
             for axis in range(len(self.edges)):
                 self._refine(axis)
             if turn + 1 >= len(self.edges) and (self.log_evidence - before).abs().max() < 0.5:
                 break
-        return tuple(map(Grid, self.edges))
 
     def _refine(self, axis: int) -> None:
-        """Refine one latent's panels, at the middles of the other one's, each of which stands for its panel's mass."""
+        """Refine one latent's panels."""
+        integrands = self._integrands(axis)
+        panels = refine(integrands, self.edges[axis], jumps=len(self.edges) == 1, most=_MOST[len(self.edges) == 1])
+        self.edges[axis] = merge(integrands, panels)
+        posterior = panels.integrals[:, -self.pair.words :].sum(0)
+        self.log_evidence = self.log_evidence + posterior.log().nan_to_num(neginf=0.0)
+
+    def _integrands(self, axis: int) -> Callable[[Tensor], Tensor]:
+        """What one latent's panels are to resolve, at the middles of the other's, which stand for their panels' masses.
+
+        The densities, and what KL(q ‖ p) and KL(p ‖ q) are integrals of; the last M functions are the posteriors.
+        """
         pair, single, words = self.pair, len(self.edges) == 1, self.pair.words
         others = Grid(torch.tensor([-0.5, 0.5], dtype=torch.float64)) if single else Grid(self.edges[1 - axis])
         middles, widths = others.midpoints, others.widths
@@ -66,27 +125,22 @@ class Search:
 
         def integrands(z: Tensor) -> Tensor:
             at = slab(z) if slab is not None else pair.slab(z)(middles)
-            wide = widths[:, None] if is_top else widths[:, None, None]
-            shape = (len(z), len(middles)) if is_top else (len(middles), len(z))
-            log_q = at.log_q.expand(*shape, words)
-            log_p = (at.log_joint - self.log_evidence).expand(*shape, words)
-            # A peak that is not yet known of may be far above the evidence that is.
-            q, p = log_q.exp() * wide, log_p.clamp_max(-NOUGHT).exp() * wide
-            prior = at.log_prior[..., :1].exp().expand(*shape, 1) * wide
-            gap = log_q - log_p
-            forward, backward = _finite(q * gap) / self.forward, _finite(-p * gap) / self.backward
-            slices, over = torch.cat([q, p, prior], -1), 1
-            if not is_top:
-                slices, over = slices.transpose(0, 1), 0
-            return torch.cat([slices.flatten(1), forward.sum(over), backward.sum(over)], -1)
+            ones = torch.ones_like(z)
+            weights = (ones, widths) if is_top else (widths, ones)
+            q = Product(at.q, *weights, words)
+            prior = Product(at.p, *weights, words)
+            posterior = prior.times("x", at.likelihood - self.log_evidence)
+            log_q, log_p = list(at.q.values()), [*at.p.values(), at.likelihood]
+            gap = [*((1.0, table) for table in log_q), *((-1.0, table) for table in log_p)]
+            one, axis = [(1.0, torch.ones(1, 1, 1, dtype=z.dtype))], 0 if is_top else 1
+            sums = [*q.sums(one, gap), *prior.sums(one), *posterior.sums(gap, one)]
+            # Of slices one function each: parts that are all positive do not hide each other.
+            slices = q.total() + posterior.total() + prior.total()
+            # Where the prior has nothing and q has something their ratio is infinite, and no panels help.
+            kinds = [pair[axis].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for pair in sums]
+            return torch.cat([slices if is_top else slices.T, *kinds], 1)
 
-        grid, total = refine(integrands, self.edges[axis], jumps=single)
-        self.edges[axis] = grid.edges
-        posterior = total[: -2 * words].unflatten(0, (len(middles), -1)).sum(0)[words : 2 * words]
-        forward, backward = total[-2 * words :].unflatten(0, (2, words))
-        self.log_evidence = self.log_evidence + posterior.log().nan_to_num(neginf=0.0)
-        self.forward = (forward * self.forward).abs().clamp_min(1.0)
-        self.backward = (backward * self.backward).abs().clamp_min(1.0)
+        return integrands
 
 
 def _draws_of(pair: Pair, count: int) -> list[Tensor]:
@@ -119,7 +173,13 @@ def _edges(*parts: Tensor) -> Tensor:
 
 def _quantiles(draws: Tensor) -> Tensor:
     """Panel edges where the draws' mass lies."""
-    return draws.quantile(torch.linspace(0, 1, 17, dtype=draws.dtype), 0).flatten()
+    return draws.quantile(torch.linspace(0, 1, 9, dtype=draws.dtype), 0).flatten()
+
+
+def _beyond(draws: Tensor) -> Tensor:
+    """As far beyond the outermost draws as the densities may reach: many times what separates the last few."""
+    z, few = draws.sort(0).values, 32
+    return torch.cat([z[0] - 16.0 * (z[few] - z[0]), z[-1] + 16.0 * (z[-1] - z[-few - 1])])
 
 
 def _clusters(draws: Tensor, edges: Tensor) -> Tensor:
@@ -146,10 +206,10 @@ def _finite(values: Tensor) -> Tensor:
     return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _look_around(pair: Pair, draws: list[Tensor]) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+def _look_around(pair: Pair, draws: list[Tensor]) -> tuple[list[Tensor], Tensor]:
     """Each latent's range and first panels, from the densities on a wide lattice and from draws.
 
-    And by what integrands are to be scaled: the log evidence, and the sizes of KL(q ‖ p) and KL(p ‖ q), ``(M,)`` each.
+    And what that says of the log evidence, ``(M,)``, by which the posterior is scaled.
     """
     lattices = [_lattice(own) for own in draws]
     middles = [0.5 * (edges[1:] + edges[:-1]) for edges in lattices]
@@ -166,7 +226,7 @@ def _look_around(pair: Pair, draws: list[Tensor]) -> tuple[list[Tensor], Tensor,
     in_prior = at.log_prior + log_width
     matters = (in_q > _FAINT_Q).any(-1) | (posterior > _FAINT_POSTERIOR).any(-1) | (in_prior > _FAINT_PRIOR).any(-1)
     kept = [matters.any(0), matters.any(1)] if not single else [matters.any(1)]
-    found = [[own.flatten()] for own in draws]
+    found = [[_beyond(own)] for own in draws]
     landmarks: list[list[Tensor]] = [[_quantiles(own), _clusters(own, edges)] for own, edges in zip(draws, lattices, strict=True)]
     if not single:
         for program in (pair.guide, pair.model):
@@ -183,9 +243,7 @@ def _look_around(pair: Pair, draws: list[Tensor]) -> tuple[list[Tensor], Tensor,
         all_edges.append(_edges(ends.min()[None], ends.max()[None], inside, *inner))
     if single or not pair.x_needs_top:
         all_edges[0] = _edges(all_edges[0], _kinks(pair, draws[0], all_edges[0]))
-    forward = (in_q.exp()).sum((0, 1)).clamp_min(1.0)
-    backward = posterior.exp().sum((0, 1)).clamp_min(1.0)
-    return all_edges, log_evidence.nan_to_num(neginf=0.0), forward, backward
+    return all_edges, log_evidence.nan_to_num(neginf=0.0)
 
 
 def _ridge(
@@ -222,7 +280,7 @@ def _thinned(mean: Tensor, sd: Tensor) -> Tensor:
     mean, order = mean.sort()
     kept = [0]
     for i, (m, s) in enumerate(zip(mean.tolist(), sd[order].tolist(), strict=True)):
-        if m - float(mean[kept[-1]]) > 2 * s:
+        if m - float(mean[kept[-1]]) > 4 * s:
             kept.append(i)
     mean, reach = mean[kept], sd[order][kept] * torch.tensor([[4.0], [10.0]], dtype=mean.dtype)
     inf = mean.new_full((1,), torch.inf)
@@ -233,7 +291,9 @@ def _thinned(mean: Tensor, sd: Tensor) -> Tensor:
 
 def _kinks(pair: Pair, draws: Tensor, edges: Tensor) -> Tensor:
     """Panel edges where the likelihood bends between one point and the next, which few nodes may not notice."""
-    points = max(2**9, min(_POINTS, _LOOKED_AT // pair.x.numel()))
+    points = min(_POINTS, _LOOKED_AT // pair.x.numel())
+    if points < _FEWEST:
+        return edges[:0]
     low, high = draws.min(), draws.max()
     reach = 0.1 * (high - low)
     z = torch.linspace(float(max(low - reach, edges[0])), float(min(high + reach, edges[-1])), points, dtype=draws.dtype)

@@ -10,8 +10,10 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Unit
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
+from torch.distributions import Independent, TransformedDistribution, constraints
 from torch.overrides import TorchFunctionMode
 
 from pyro_onebit.errors import ProgramError
@@ -86,6 +88,32 @@ def as_it_is() -> Iterator[None]:
         yield
 
 
+def log_density(fn: Any, value: Tensor) -> Tensor:
+    """log_prob, and minus infinity outside of the support, where without validation it is any number."""
+    log_prob: Tensor = fn.log_prob(value)
+    inside = _is_inside(fn, value)
+    return log_prob if inside is None else torch.where(inside, log_prob, -torch.inf)
+
+
+def _is_inside(fn: Any, value: Tensor) -> Tensor | None:
+    """Whether values lie in a distribution's support; None if that is all numbers, or not said."""
+    if isinstance(fn, Independent):
+        inside = _is_inside(fn.base_dist, value)
+        return None if inside is None else inside.flatten(inside.dim() - fn.reinterpreted_batch_ndims).all(-1)
+    if isinstance(fn, TransformedDistribution):
+        for transform in reversed(fn.transforms):
+            value = transform.inv(value)
+        return _is_inside(fn.base_dist, value)
+    try:
+        support = fn.support
+    except NotImplementedError:
+        return None
+    if getattr(support, "base_constraint", support) is constraints.real:
+        return None
+    checked: Tensor = support.check(value)
+    return checked
+
+
 class Conditional:
     """One site's distribution: at N conditions, and for each of M codewords, or for all of them at once.
 
@@ -109,7 +137,7 @@ class Conditional:
         """Log-densities at nodes ``(B,)``, shape ``(B, N or 1, M or 1)``."""
         tables = []
         for fn in self.parts:
-            own = self._unflat(fn.log_prob(z.reshape(-1, *[1] * (len(fn.batch_shape) + self.event))))
+            own = self._unflat(log_density(fn, z.reshape(-1, *[1] * (len(fn.batch_shape) + self.event))))
             tables.append(own if own.dim() == 3 else own[:, None])
         return tables[0] if len(tables) == 1 else torch.cat(torch.broadcast_tensors(*tables), -1)
 
@@ -118,7 +146,7 @@ class Conditional:
         tables = []
         for fn, own in zip(self.parts, self._shares(z), strict=True):
             value = own.flatten() if self.flat else own
-            tables.append(self._unflat(fn.log_prob(value[..., None] if self.event else value)))
+            tables.append(self._unflat(log_density(fn, value[..., None] if self.event else value)))
         return torch.cat(tables, -1)
 
     def _shares(self, z: Tensor) -> list[Tensor]:
@@ -169,6 +197,8 @@ class Program:
 
     def _check(self, name: str, site: Any) -> None:
         rows, fn, where = len(self.x), site["fn"], f"site {name!r} of the {self.what}"
+        if isinstance(fn, Unit):
+            raise ProgramError(f"{where} is a factor; what is no density cannot be judged")
         if site["scale"] not in (1, 1.0) or site["mask"] is not None:
             raise ProgramError(f"{where} is scaled or masked; its density must count once")
         frames = [(frame.dim, frame.size) for frame in site["cond_indep_stack"] if frame.vectorized]

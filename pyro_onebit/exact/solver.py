@@ -162,9 +162,9 @@ def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
         q = Product(at.q, top.weights[rows], low, pair.words)
         below = Product({name: at.p[name] for name in pair.latents[:-1]}, top.weights[rows], low, pair.words)
         p = below.times(pair.latents[-1], prior)
-        sums = {name: q.sums(terms) for name, terms in {**_terms(pair, at), _Q: ones}.items()}
-        sums[_PRIOR] = p.sums(ones)
-        for name, (own, along_low) in sums.items():
+        terms = {**_terms(pair, at), _Q: ones}
+        sums = [*q.sums(*terms.values()), *p.sums(ones)]
+        for name, (own, along_low) in zip([*terms, _PRIOR], sums, strict=True):
             over_low.setdefault(name, []).append(own)
             over_top[name] = over_top.get(name, 0.0) + along_low
         columns[0].append(prior[:, 0, 0].expand(len(rows)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,10 @@ from pyro_onebit.exact.densities import log_product
 
 #: Sums below are taken again in logarithms: too much of what is in them may have underflowed.
 _UNDERFLOW = 1e-280
+
+
+#: A function as a signed sum of tables, each of shape ``(B or 1, L or 1, M or 1)``.
+Terms = Sequence[tuple[float, Tensor]]
 
 
 class Product:
@@ -30,19 +35,32 @@ class Product:
         self.sites, self.top, self.low, self.words = sites, top, low, words
         self.log_top, self.log_low, self.log_dense = _sorted(list(sites.values()))
         #: Where a site is infinite or not a number, all is multiplied out.
-        self.is_tame = all(bool(torch.isfinite(table).all()) for table in sites.values())
+        self.is_tame = all(map(_is_finite, sites.values()))
         self.dense = None if self.log_dense is None else self.log_dense.exp()
         self.of_top = (top[:, None] * self.log_top.exp()).expand(len(top), words)
         self.of_low = (low[:, None] * self.log_low.exp()).expand(len(low), words)
 
-    def times(self, name: str, of_top: Tensor) -> Product:
-        """The same times a density of the top latent alone, ``(B, 1, M or 1)``."""
+    def times(self, name: str, site: Tensor) -> Product:
+        """The same times another density that depends on one of the latents alone, if both are the same."""
         product = copy.copy(self)
-        product.sites = {**self.sites, name: of_top}
-        product.is_tame = self.is_tame and bool(torch.isfinite(of_top).all())
-        product.log_top = self.log_top + of_top[:, 0]
-        product.of_top = self.of_top * of_top[:, 0].exp()
+        product.sites = {**self.sites, name: site}
+        product.is_tame = self.is_tame and _is_finite(site)
+        if site.shape[1] == 1:
+            product.log_top, product.of_top = self.log_top + site[:, 0], self.of_top * site[:, 0].exp()
+        elif site.shape[0] == 1:
+            product.log_low, product.of_low = self.log_low + site[0], self.of_low * site[0].exp()
+        else:
+            return Product(product.sites, self.top, self.low, self.words)
         return product
+
+    @property
+    def table(self) -> Tensor:
+        """The product, weights included, multiplied out, ``(B, L, M)``."""
+        if not self.is_tame:
+            weights = self.top[:, None, None] * self.low[:, None]
+            return (log_product(self.sites).exp() * weights).expand(-1, -1, self.words)
+        outer = self.of_top[:, None] * self.of_low
+        return outer if self.dense is None else outer * self.dense
 
     def log_over_low(self, also: Tensor | None = None) -> Tensor:
         """log of the sums over the lower latent, times what else is given, ``(B, M)``."""
@@ -50,40 +68,47 @@ class Product:
         log_top, log_low, log_dense = _sorted(list(sites.values()))
         if len(self.low) == 1 and log_dense is None:
             return log_product(sites).squeeze(1).expand(len(self.top), self.words)
-        if self.is_tame and (also is None or (also.shape[0] == 1 and bool(torch.isfinite(also).all()))):
+        if self.is_tame and (also is None or (also.shape[0] == 1 and _is_finite(also))):
             shift = log_low.amax(0)
             total = _over_low(self.dense, (self.low[:, None] * (log_low - shift).exp()).expand(-1, self.words))
-            result = log_top + shift + total.log()
-            small = total < _UNDERFLOW
-            if small.any():
-                rows = small.any(-1)
-                again = log_low + self.low.log()[:, None] + (0.0 if log_dense is None else log_dense[rows])
-                result = result.expand(len(self.top), -1).clone()
-                result[rows] = torch.logsumexp(again, 1) + log_top.expand(len(self.top), -1)[rows]
-            return result.expand(len(self.top), self.words)
+            result = (shift + total.log()).expand(len(self.top), self.words).clone()
+            log_low = (log_low + self.low.log()[:, None]).expand(-1, self.words)
+            for c in range(self.words if log_dense is not None else 0):
+                [rows] = torch.nonzero(total[:, c] < _UNDERFLOW, as_tuple=True)
+                own = log_dense[..., min(c, log_dense.shape[-1] - 1)]
+                result[rows, c] = torch.logsumexp(own[rows] + log_low[:, c], -1)
+            return result + log_top
         return torch.logsumexp(log_product(sites) + self.low.log()[:, None], 1).expand(len(self.top), self.words)
 
-    def sums(self, terms: Sequence[tuple[float, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Sums of the product times a function, itself a signed sum of tables: over lower nodes, ``(B, M)``, and over
-        top nodes, ``(L, M)``."""
-        if not (self.is_tame and all(bool(torch.isfinite(table).all()) for _, table in terms)):
-            return self._all_sums(terms)
-        over_low = torch.zeros(len(self.top), self.words, dtype=self.top.dtype)
-        over_top = torch.zeros(len(self.low), self.words, dtype=self.top.dtype)
-        for sign, table in terms:
-            a, c, dense = self.of_top, self.of_low, self.dense
-            if table.shape[1] == 1:
-                a = a * table[:, 0]
-            elif table.shape[0] == 1:
-                c = c * table[0]
-            else:
-                dense = table if dense is None else dense * table
-            over_low += sign * a * _over_low(dense, c)
-            over_top += sign * c * _over_top(dense, a)
-        return over_low, over_top
+    def total(self) -> Tensor:
+        """The product, weights included, summed over codewords, ``(B, L)``."""
+        if not self.is_tame or (self.dense is not None and self.dense.shape[-1] > 1):
+            return self.table.sum(-1)
+        outer = self.of_top @ self.of_low.T
+        return outer if self.dense is None else outer * self.dense[..., 0]
 
-    def _all_sums(self, terms: Sequence[tuple[float, Tensor]]) -> tuple[Tensor, Tensor]:
-        q = (log_product(self.sites).exp() * self.top[:, None, None] * self.low[:, None]).expand(-1, -1, self.words)
+    def sums(self, *functions: Terms) -> list[tuple[Tensor, Tensor]]:
+        """Sums of the product times functions, each over lower nodes, ``(B, M)``, and over top nodes, ``(L, M)``."""
+        if not (self.is_tame and all(_is_finite(table) for terms in functions for _, table in terms)):
+            return [self._all_sums(terms) for terms in functions]
+        parts = [_sorted([table if sign == 1.0 else sign * table for sign, table in terms]) for terms in functions]
+        # All at once: to read the product is what takes time.
+        tops = [self.of_top, *(self.of_top * of_top for of_top, _, _ in parts)]
+        lows = [self.of_low, *(self.of_low * of_low for _, of_low, _ in parts)]
+        over_low, *low_sums = _over_low(self.dense, torch.cat(lows, -1)).split(self.words, -1)
+        over_top, *top_sums = _over_top(self.dense, torch.cat(tops, -1)).split(self.words, -1)
+        results = []
+        for (_, _, dense), a, c, low_sum, top_sum in zip(parts, tops[1:], lows[1:], low_sums, top_sums, strict=True):
+            own_low, own_top = a * over_low + self.of_top * low_sum, self.of_low * top_sum + c * over_top
+            if dense is not None:
+                product = dense if self.dense is None else self.dense * dense
+                own_low = own_low + self.of_top * _over_low(product, self.of_low)
+                own_top = own_top + self.of_low * _over_top(product, self.of_top)
+            results.append((own_low, own_top))
+        return results
+
+    def _all_sums(self, terms: Terms) -> tuple[Tensor, Tensor]:
+        q = self.table
         product = torch.zeros_like(q)
         for sign, table in terms:
             # Where the density vanishes a logarithm may be infinite, or not a number; 0 times it is 0 here.
@@ -105,13 +130,22 @@ def _sorted(sites: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
     return of_top, of_low, dense
 
 
+def _is_finite(table: Tensor) -> bool:
+    """Whether a table's numbers are finite; one read of it."""
+    return math.isfinite(float(table.sum()))
+
+
 def _over_low(dense: Tensor | None, c: Tensor) -> Tensor:
     if dense is None:
         return c.sum(0, keepdim=True)
-    return dense[..., 0] @ c if dense.shape[-1] == 1 else torch.einsum("blm,lm->bm", dense, c)
+    if dense.shape[-1] == 1:
+        return dense[..., 0] @ c
+    return torch.einsum("blm,lkm->bkm", dense, c.unflatten(-1, (-1, dense.shape[-1]))).flatten(1)
 
 
 def _over_top(dense: Tensor | None, a: Tensor) -> Tensor:
     if dense is None:
         return a.sum(0, keepdim=True)
-    return dense[..., 0].T @ a if dense.shape[-1] == 1 else torch.einsum("blm,bm->lm", dense, a)
+    if dense.shape[-1] == 1:
+        return dense[..., 0].T @ a
+    return torch.einsum("blm,bkm->lkm", dense, a.unflatten(-1, (-1, dense.shape[-1]))).flatten(1)

@@ -143,5 +143,4 @@ class ExactPosteriorGuide(OneLayerGuide):
         coarse = Grid(edges).nodes.to(x.dtype)
 
         peak = _log_joint(self.model, rows, coarse).amax(-1, keepdim=True)
-        grid, _ = refine(lambda z: (_log_joint(self.model, rows, z.to(x.dtype)) - peak).exp().T, edges)
-        return grid
+        return Grid(refine(lambda z: (_log_joint(self.model, rows, z.to(x.dtype)) - peak).exp().T, edges).edges)

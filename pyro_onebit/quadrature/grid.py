@@ -26,6 +26,8 @@ def _cumulative_weights() -> Tensor:
 
 
 _CUMULATIVE = _cumulative_weights()
+#: From values at the nodes to the coefficients of Legendre polynomials.
+_TO_LEGENDRE = torch.from_numpy(np.linalg.inv(np.polynomial.legendre.legvander(NODES.numpy(), ORDER - 1)))
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,13 @@ class Grid:
                 step = (spline(at) - level) / slope(at)
             at = np.where(np.isfinite(step), at - step, at).clip(self.nodes[0], self.nodes[-1])
         return torch.from_numpy(at)
+
+    def interpolated(self, values: Tensor, z: Tensor) -> Tensor:
+        """The panels' polynomials through values at the nodes, ``(N,)``, at z ``(K,)`` within the grid, ``(K,)``."""
+        panel = (torch.searchsorted(self.edges, z) - 1).clamp(0, len(self.edges) - 2)
+        t = ((z - self.midpoints[panel]) / (0.5 * self.widths[panel])).clamp(-1.0, 1.0)
+        coefficients = values.unflatten(0, (-1, ORDER)) @ _TO_LEGENDRE.T
+        return (torch.from_numpy(np.polynomial.legendre.legvander(t.numpy(), ORDER - 1)) * coefficients[panel]).sum(-1)
 
     def halved(self) -> Grid:
         """The same range with every panel cut in two."""
