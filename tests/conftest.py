@@ -4,14 +4,18 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any, ClassVar
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent
 from torch.nn.functional import logsigmoid
 
-from pyro_onebit import GUIDES, MODELS, OBJECTIVES, RECIPES, Config, Run, build, exact, fit, load_run, save_run
+from pyro_onebit import GUIDES, MODELS, OBJECTIVES, RECIPES, Config, OneLayerGuide, Run, build, exact, fit, load_run, save_run
+from pyro_onebit.distributions import standard_normal
 from pyro_onebit.studies import run_name
 
 # Processes side by side, each with all the cores' threads, are many times slower. And how a sum is split among
@@ -59,49 +63,71 @@ def deviation(values: torch.Tensor, count: int, masses: torch.Tensor | None = No
     return max(excess(values, count, masses), excess(-values, count, masses))
 
 
-class FixedGuide(nn.Module):
+class FixedGuide(OneLayerGuide):
     """N(-loc, scale^2) for codeword 0 and N(loc, scale^2) for codeword 1."""
 
     def __init__(self, loc: float, scale: float) -> None:
         super().__init__()
-        self.loc, self.scale = loc, scale
+        self._loc, self._scale = loc, scale
 
     def q_z1(self, x: torch.Tensor) -> Independent:
-        mean = self.loc * (2 * x.mean(-1, keepdim=True) - 1)
-        return Independent(Normal(mean, torch.full_like(mean, self.scale)), 1)
+        mean = self._loc * (2 * x.mean(-1, keepdim=True) - 1)
+        return dist.Normal(mean, torch.full_like(mean, self._scale)).to_event(1)
 
 
-class Alike:
-    """Independent Bernoulli dimensions that all have one log-odds, of shape ``(..., 1)``."""
+class Alike(dist.TorchDistribution):
+    """Independent Bernoulli dimensions that all have one log-odds, of shape ``(...)``: as many as one likes."""
 
-    def __init__(self, logit: torch.Tensor) -> None:
-        self.logit = logit.squeeze(-1)
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, logit: torch.Tensor, ndims: int) -> None:
+        self.logit = logit
+        super().__init__(logit.shape, (ndims,))
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> "Alike":
+        return Alike(self.logit.expand(batch_shape), self.event_shape[0])
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
         ones = x.sum(-1)
         return ones * logsigmoid(self.logit) + (x.shape[-1] - ones) * logsigmoid(-self.logit)
 
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        return torch.bernoulli(self.logit.sigmoid()[..., None].expand(self._extended_shape(sample_shape)))
 
-class HardDecoder(nn.Module):
+
+class Decoder(nn.Module):
+    """z1 ~ N(0, 1), and each dimension's log-odds a function of it."""
+
+    def logit(self, z1: torch.Tensor) -> torch.Tensor:
+        """Of shape ``(...)``, z1 ``(..., 1)``."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z1 = pyro.sample("z1", standard_normal(x))
+            pyro.sample("x", Alike(self.logit(z1), x.shape[-1]), obs=x)
+
+
+class HardDecoder(Decoder):
     """Each dimension is codeword 1's above z1 = 0, but for an error."""
 
     def __init__(self, error: float) -> None:
         super().__init__()
-        self.logit = math.log1p(-error) - math.log(error)
+        self.height = math.log1p(-error) - math.log(error)
 
-    def p_x(self, z1: torch.Tensor) -> Alike:
-        return Alike(torch.where(z1 < 0, -self.logit, self.logit).to(z1.dtype))
+    def logit(self, z1: torch.Tensor) -> torch.Tensor:
+        return torch.where(z1 < 0, -self.height, self.height).to(z1.dtype).squeeze(-1)
 
 
-class LinearDecoder(nn.Module):
+class LinearDecoder(Decoder):
     """Logits slope times z1."""
 
     def __init__(self, slope: float) -> None:
         super().__init__()
         self.slope = slope
 
-    def p_x(self, z1: torch.Tensor) -> Alike:
-        return Alike(self.slope * z1)
+    def logit(self, z1: torch.Tensor) -> torch.Tensor:
+        return (self.slope * z1).squeeze(-1)
 
 
 def linear_model(ndims: int, slope: float) -> nn.Module:

@@ -14,7 +14,7 @@ from pyro.infer import MCMC, NUTS
 
 from pyro_onebit import Config, InputError, OneBitData, Run, build, exact
 from pyro_onebit.bounds import bound_table, eubo, importance_bound, log_weights, pyro_bound
-from pyro_onebit.exact import draw_posterior, draw_q, float64_copy, gaussian_optimum, log_weight
+from pyro_onebit.exact import Pair, draw_posterior, gaussian_optimum
 
 CELLS = [(1, 5), (1, 1000), (2, 5), (2, 1000)]
 
@@ -194,7 +194,7 @@ def test_posterior_draws_are_the_posterior(trained: Callable[..., Run], solved: 
     truth, joint = solved(layers, 5)
     torch.manual_seed(0)
     with torch.no_grad():
-        draws = draw_posterior(float64_copy(run.model), run.data.codewords.double(), truth, 20_000)
+        draws = draw_posterior(Pair(run.model, run.guide, run.data), truth, 20_000)
     for name, latent in {"z1": joint.z1, f"z{layers}": truth}.items():
         cumulative = latent.grid.cumulative(latent.log_posterior.exp())
         for codeword in (0, 1):
@@ -222,10 +222,10 @@ def test_nuts_quadrature_and_importance_sampling_agree() -> None:
     torch.manual_seed(0)
     draws = 100_000
     with torch.no_grad():
-        x = data.codewords.double()
-        latents = draw_q(guide, x, draws)
-        share = torch.softmax(log_weight(model, guide, x, latents), 0)
-    z = latents["z1"].squeeze(-1)
+        pair = Pair(model, guide, data)
+        latents = pair.draw(pair.guide, draws)
+        share = torch.softmax(pair.at(latents).log_weight, 0)
+    z = latents["z1"]
     sampled_mean = (share * z).sum(0)
     sampled_sd = ((share * z**2).sum(0) - sampled_mean**2).sqrt()
     error = ((share**2) * (z - sampled_mean) ** 2).sum(0).sqrt()

@@ -66,12 +66,7 @@ def _distance(grid: Grid, masses: Tensor, draws: Tensor) -> float:
     """The largest distance of the draws' distribution function from that of masses at the nodes (Kolmogorov-Smirnov)."""
     z = draws.sort().values
     share = torch.arange(len(z) + 1, dtype=z.dtype) / len(z)
-    cumulative = grid.cumulative(masses / grid.weights)
-    # Linear between nodes, all that is below the first or above the last being nothing.
-    upper = torch.searchsorted(grid.nodes, z).clamp(1, len(grid.nodes) - 1)
-    low, high = grid.nodes[upper - 1], grid.nodes[upper]
-    part = ((z - low) / (high - low)).clamp(0.0, 1.0)
-    at = torch.lerp(cumulative[upper - 1], cumulative[upper], part)
+    at = grid.integral_to(masses / grid.weights, z.clamp(grid.edges[0], grid.edges[-1]))
     return float(torch.maximum((at - share[:-1]).abs(), (at - share[1:]).abs()).max())
 
 

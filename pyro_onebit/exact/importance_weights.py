@@ -138,7 +138,7 @@ def _expected_log_mean(log_v: Tensor, mass: Tensor, ks: Tensor) -> Tensor:
     """E log of the mean of K draws of v, for each K."""
     first = -_BELOW - float(ks.max().log())
     edges = torch.linspace(first, _FAR, 40, dtype=torch.float64)
-    grid = refine(partial(_integrand, log_v, mass, ks), edges, tolerance=1e-9)
+    grid = refine(partial(_integrand, log_v, mass, ks), edges, tolerance=1e-9).grid
     near = grid.weights @ _integrand(log_v, mass, ks, grid.nodes)
     # Draws this much larger are out of the sum by now.
     tiny = log_v < 5.0 - _FAR

@@ -143,4 +143,4 @@ class ExactPosteriorGuide(OneLayerGuide):
         coarse = Grid(edges).nodes.to(x.dtype)
 
         peak = _log_joint(self.model, rows, coarse).amax(-1, keepdim=True)
-        return Grid(refine(lambda z: (_log_joint(self.model, rows, z.to(x.dtype)) - peak).exp().T, edges).edges)
+        return refine(lambda z: (_log_joint(self.model, rows, z.to(x.dtype)) - peak).exp().T, edges).grid

@@ -7,27 +7,31 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicHermiteSpline
 from torch import Tensor
 
 ORDER = 12
 NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(ORDER))
 
 
-def _cumulative_weights() -> Tensor:
-    """Integrals from -1 to each node of the polynomials that are 1 at one node and 0 at the others.
+def _legendre(t: Tensor, degree: int) -> Tensor:
+    """Legendre polynomials up to a degree, shape ``(..., degree + 1)``."""
+    return torch.from_numpy(np.polynomial.legendre.legvander(t.numpy(), degree))
 
-    Such a polynomial is sum_k (k + 1/2) w_j P_k(x_j) P_k(x), and the integral of (2k + 1) P_k is
-    P_{k+1} - P_{k-1}, with P_{-1} = -1 to make it vanish at -1.
+
+def _integrated(t: Tensor) -> Tensor:
+    """Integrals from -1 to t of the Legendre polynomials below `ORDER`, shape ``(..., ORDER)``.
+
+    Those of (2k + 1) P_k are P_{k+1} - P_{k-1}, with P_{-1} = -1 to make them vanish at -1.
     """
-    legendre = np.polynomial.legendre.legvander(NODES.numpy(), ORDER)
-    before = np.concatenate([-np.ones((ORDER, 1)), legendre[:, :-2]], 1)
-    return 0.5 * torch.from_numpy((legendre[:, 1:] - before) @ legendre[:, :-1].T) * WEIGHTS
+    values = _legendre(t, ORDER)
+    before = torch.cat([-torch.ones_like(values[..., :1]), values[..., :-2]], -1)
+    return (values[..., 1:] - before) / (2.0 * torch.arange(ORDER, dtype=values.dtype) + 1.0)
 
 
-_CUMULATIVE = _cumulative_weights()
 #: From values at the nodes to the coefficients of Legendre polynomials.
-_TO_LEGENDRE = torch.from_numpy(np.linalg.inv(np.polynomial.legendre.legvander(NODES.numpy(), ORDER - 1)))
+_TO_LEGENDRE = torch.linalg.inv(_legendre(NODES, ORDER - 1))
+#: From values at the nodes to the integrals from -1 to each node.
+_CUMULATIVE = _integrated(NODES) @ _TO_LEGENDRE
 
 
 @dataclass(frozen=True)
@@ -76,27 +80,36 @@ class Grid:
         return torch.lerp(self.nodes[upper - 1], self.nodes[upper], part)
 
     def quantiles(self, density: Tensor, share: Tensor) -> Tensor:
-        """Where the integral of a density at the nodes, ``(N,)``, reaches shares ``(M,)`` of its total.
+        """Where the integral of a density at the nodes, ``(N,)``, reaches shares ``(K,)`` of its total, ``(K,)``.
 
-        By Newton's method on a cubic spline through the integral and the density.
+        By Newton's method, from where `invert` has it.
         """
         cumulative = self.cumulative(density)
-        z = self.invert(cumulative[None], share[None])[0]
-        spline = CubicHermiteSpline(self.nodes.numpy(), cumulative.numpy(), density.numpy())
-        slope, level = spline.derivative(), (share * cumulative[-1]).numpy()
-        at = z.numpy()
+        z, level = self.invert(cumulative[None], share[None])[0], share * cumulative[-1]
         for _ in range(4):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = (spline(at) - level) / slope(at)
-            at = np.where(np.isfinite(step), at - step, at).clip(self.nodes[0], self.nodes[-1])
-        return torch.from_numpy(at)
+            step = (self.integral_to(density, z) - level) / self.interpolated(density, z)
+            z = torch.where(torch.isfinite(step), z - step, z).clamp(self.edges[0], self.edges[-1])
+        return z
 
     def interpolated(self, values: Tensor, z: Tensor) -> Tensor:
         """The panels' polynomials through values at the nodes, ``(N,)``, at z ``(K,)`` within the grid, ``(K,)``."""
-        panel = (torch.searchsorted(self.edges, z) - 1).clamp(0, len(self.edges) - 2)
-        t = ((z - self.midpoints[panel]) / (0.5 * self.widths[panel])).clamp(-1.0, 1.0)
+        panel, t = self._locate(z)
         coefficients = values.unflatten(0, (-1, ORDER)) @ _TO_LEGENDRE.T
-        return (torch.from_numpy(np.polynomial.legendre.legvander(t.numpy(), ORDER - 1)) * coefficients[panel]).sum(-1)
+        return (_legendre(t, ORDER - 1) * coefficients[panel]).sum(-1)
+
+    def integral_to(self, values: Tensor, z: Tensor) -> Tensor:
+        """The integral from the first edge to z ``(K,)``, of a function given at the nodes, ``(N,)``; ``(K,)``."""
+        panel, t = self._locate(z)
+        panels = values.unflatten(0, (-1, ORDER))
+        half = 0.5 * self.widths
+        whole = half * (panels @ WEIGHTS)
+        inside = half[panel] * (_integrated(t) * (panels @ _TO_LEGENDRE.T)[panel]).sum(-1)
+        return (whole.cumsum(0) - whole)[panel] + inside
+
+    def _locate(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The panels that z lie in, and where in them, from -1 to 1."""
+        panel = (torch.searchsorted(self.edges, z) - 1).clamp(0, len(self.edges) - 2)
+        return panel, ((z - self.midpoints[panel]) / (0.5 * self.widths[panel])).clamp(-1.0, 1.0)
 
     def halved(self) -> Grid:
         """The same range with every panel cut in two."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_onebit.quadrature.grid import NODES, ORDER, WEIGHTS, nodes_between
+from pyro_onebit.quadrature.grid import NODES, ORDER, WEIGHTS, Grid, nodes_between
 
 #: The polynomial through values at the nodes, at -1 and at 1.
 _AT_ENDS = torch.from_numpy(
@@ -113,6 +113,11 @@ class Panels:
 
     edges: Tensor
     integrals: Tensor
+
+    @property
+    def grid(self) -> Grid:
+        """Quadrature on these panels."""
+        return Grid(self.edges)
 
 
 def merge(f: Callable[[Tensor], Tensor], panels: Panels, tolerance: float = 1e-10, share: float = 1e-15) -> Tensor:

@@ -34,12 +34,12 @@ def test_a_narrow_peak_is_resolved_where_it_is(width: float) -> None:
     edges = (
         torch.cat([EDGES, 0.3 + width * torch.tensor([-10.0, -4.0, 0.0, 4.0, 10.0], dtype=torch.float64)]).sort().values
     )
-    grid = refine(peak, edges)
+    grid = refine(peak, edges).grid
     assert integrate(grid, peak(grid.nodes)[:, 0]) == pytest.approx(1, abs=1e-8)
 
 
 def test_a_jump_is_enclosed() -> None:
-    grid = refine(lambda z: (z > 0.1234).to(z.dtype)[:, None], EDGES)
+    grid = refine(lambda z: (z > 0.1234).to(z.dtype)[:, None], EDGES).grid
     assert integrate(grid, (grid.nodes > 0.1234).double()) == pytest.approx(10 - 0.1234, abs=1e-8)
 
 
