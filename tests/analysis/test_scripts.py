@@ -18,6 +18,7 @@ ANALYSIS = Path(__file__).parents[2] / "analysis"
 QUICK = ("--ndims", "3", "--steps", "20", "--jobs", "1")
 #: Arguments that make a script quick; a script without an entry fails the test below.
 SMALL = {
+    "any_program.py": ["--cases", "own: build: gaussian", "refuse: a NaN for"],
     "exact_posterior.py": QUICK,
     "iwae_bounds.py": [*QUICK, "--particles", "1", "40", "--draws", "200"],
     "negative_kl1.py": QUICK,
@@ -81,6 +82,10 @@ def worst(table: pd.DataFrame, column: str, **where: object) -> float:
 
 #: What each script's answer must say: a pattern with a number, and that number from the table that it wrote.
 ANSWERS = {
+    "any_program.py": (
+        r"3 cases: (\d) right, 0 refused, 0 silently wrong",
+        lambda table: float(table.groupby("case")["verdict"].agg(lambda own: set(own) == {"right"}).sum()),
+    ),
     "exact_posterior.py": (
         r"one layer, n = 3: (?:no|nearly)\..*? is ([\d.]+) away in Wasserstein-1",
         lambda table: worst(table, "wasserstein", layers=1, target="truncated"),
