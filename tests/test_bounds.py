@@ -198,7 +198,7 @@ def test_posterior_draws_are_the_posterior(trained: Callable[..., Run], solved: 
     for name, latent in {"z1": joint.z1, f"z{layers}": truth}.items():
         cumulative = latent.grid.cumulative(latent.log_posterior.exp())
         for codeword in (0, 1):
-            z = draws[name][:, codeword, 0]
+            z = draws[name][:, codeword]
             level = torch.from_numpy(np.interp(z.numpy(), latent.z.numpy(), cumulative[codeword].numpy()))
             # By the inequality of Dvoretzky, Kiefer, Wolfowitz and Massart the Kolmogorov-Smirnov distance from
             # uniform is above this with a chance of no more than CHANCE.
@@ -234,7 +234,7 @@ def test_nuts_quadrature_and_importance_sampling_agree() -> None:
 
     # In double precision, so that a chain's decisions do not hang on rounding.
     mcmc = MCMC(NUTS(model.requires_grad_(False)), num_samples=600, warmup_steps=150, disable_progbar=True)
-    mcmc.run(x[1:])
+    mcmc.run(pair.x[1:])
     chain = mcmc.get_samples()["z1"].flatten()
     assert chain.dtype == torch.float64
     effective = float(az.ess(chain[None].numpy()))

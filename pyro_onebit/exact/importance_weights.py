@@ -24,6 +24,8 @@ from pyro_onebit.quadrature import Grid, refine
 _BELOW = 45.0
 #: Where log s is beyond this, only draws of next to no weight still count.
 _FAR = 50.0
+#: Logarithms of densities below are none.
+_FLOOR = -1e5
 #: The most steps of them that are told apart.
 _STEPS = 1024
 #: Orders closer to 1 than this are that far from it to first order: what is left out is of its square.
@@ -128,9 +130,20 @@ class WeightLaw:
 
 
 def law_of_one_latent(latent: Marginal) -> WeightLaw:
-    """The law of the weight of a model with a single latent: an atom a node."""
-    q = latent.log_q.exp() * latent.weights
-    log_ratio = torch.where(q > 0, latent.log_posterior - latent.log_q, -torch.inf)
+    """The law of the weight of a model with a single latent: an atom a node, of four times as many as the latent has.
+
+    Quantiles far out lie between a tail's few nodes.
+    """
+    fine, atoms = latent.grid.halved().halved(), []
+    for log_q, log_p in zip(latent.log_q, latent.log_posterior, strict=True):
+        at = [latent.grid.interpolated(table.clamp_min(_FLOOR), fine.nodes) for table in (log_q, log_p)]
+        # A panel in which a density vanishes has no polynomial in logarithms.
+        near = (torch.searchsorted(latent.z, fine.nodes)).clamp_max(len(latent.z) - 1)
+        whole = latent.grid.interpolated(((log_q > _FLOOR) & (log_p > _FLOOR)).double(), fine.nodes) > 1.0 - 1e-9
+        atoms.append([torch.where(whole, own, table[near]) for own, table in zip(at, (log_q, log_p), strict=True)])
+    log_q, log_p = (torch.stack(tables) for tables in zip(*atoms, strict=True))
+    q = log_q.exp() * fine.weights
+    log_ratio = torch.where(q > 0, log_p - log_q, -torch.inf)
     return WeightLaw(log_ratio, q / q.sum(-1, keepdim=True), latent.log_evidence, latent.probs)
 
 

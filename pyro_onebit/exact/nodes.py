@@ -62,7 +62,14 @@ class Search:
                 break
             self.edges = [_edges(edges, own) for edges, own in zip(self.edges, unseen, strict=True)]
             self._refine_all()
-        return tuple(map(Grid, self.edges))
+        return (*map(Grid, self.edges[:-1]), Grid(_edges(self.edges[-1], self._thresholds())))
+
+    def _thresholds(self) -> Tensor:
+        """Where an ideal model would cut the top latent, if the codewords have q's order, or the reverse."""
+        grid, words = Grid(self.edges[-1]), self.pair.words
+        order = self.draws[-1][:, :words].median(0).values.argsort()
+        shares = torch.cat([self.pair.probs[own].cumsum(0)[:-1] for own in (order, order.flip(0))])
+        return grid.quantiles(self.pair.first_p.log_prob(grid.nodes)[:, 0, 0].exp(), shares)
 
     def _unseen(self) -> list[Tensor]:
         """Panel edges around draws at which the grids do not know the density that they are drawn from."""
@@ -107,8 +114,10 @@ class Search:
     def _refine(self, axis: int) -> None:
         """Refine one latent's panels."""
         integrands = self._integrands(axis)
-        panels = refine(integrands, self.edges[axis], jumps=len(self.edges) == 1, most=_MOST[len(self.edges) == 1])
-        self.edges[axis] = merge(integrands, panels)
+        single = len(self.edges) == 1
+        panels = refine(integrands, self.edges[axis], jumps=single, most=_MOST[single]).without_empty_ends()
+        # On a mesh every node counts as often as the other latent has nodes.
+        self.edges[axis] = panels.edges if single else merge(integrands, panels)
         posterior = panels.integrals[:, -self.pair.words :].sum(0)
         self.log_evidence = self.log_evidence + posterior.log().nan_to_num(neginf=0.0)
 

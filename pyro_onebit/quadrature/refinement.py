@@ -119,22 +119,24 @@ class Panels:
         """Quadrature on these panels."""
         return Grid(self.edges)
 
+    def without_empty_ends(self, share: float = 1e-15) -> Panels:
+        """The same without outermost panels that hold no more than a share of any function."""
+        scale = self.integrals.abs().sum(0).clamp_min(1.0)
+        [full] = torch.nonzero((self.integrals.abs() > share * scale).any(1), as_tuple=True)
+        inner = slice(int(full[0]), int(full[-1]) + 1) if len(full) else slice(len(self.integrals))
+        return Panels(self.edges[inner.start : inner.stop + 1], self.integrals[inner])
 
-def merge(f: Callable[[Tensor], Tensor], panels: Panels, tolerance: float = 1e-10, share: float = 1e-15) -> Tensor:
-    """Edges without those between neighbours that one panel can stand for, by the measure of `refine`, and without ends
-    that hold next to nothing.
+
+def merge(f: Callable[[Tensor], Tensor], panels: Panels, tolerance: float = 1e-10) -> Tensor:
+    """Edges without those between neighbours that one panel can stand for, by the measure of `refine`.
 
     Arguments:
         f: As in `refine`.
         panels: What that gave.
         tolerance: The change that a function's integral over two panels may show.
-        share: What an end may hold of any function.
     """
     scale = panels.integrals.abs().sum(0).clamp_min(1.0)
-    [full] = torch.nonzero((panels.integrals.abs() > share * scale).any(1), as_tuple=True)
-    inner = slice(int(full[0]), int(full[-1]) + 1) if len(full) else slice(None)
-    edges = panels.edges[inner.start : None if inner.stop is None else inner.stop + 1]
-    integrals = panels.integrals[inner].clone()
+    edges, integrals = panels.edges, panels.integrals.clone()
     # Edges that have turned out to be needed, as long as the panels beside them stay what they are.
     needed = torch.zeros(len(edges), dtype=torch.bool)
     needed[[0, -1]] = True

@@ -125,7 +125,9 @@ def _on_lattice(run: Run, particles: int) -> tuple[Any, LatticeNoise]:
 
 def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
     """Whether gradients pass through all of a guide's samples."""
-    return all(site["fn"].has_rsample for site in Program("guide", guide, x.double()).sites.values())
+    with torch.no_grad():
+        sites = Program("guide", guide, x.double()).sites.values()
+    return all(site["fn"].has_rsample for site in sites)
 
 
 def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:

@@ -5,16 +5,17 @@ from collections.abc import Callable
 
 import constriction
 import numpy as np
+import pyro
 import pytest
 import torch
 from conftest import CHANCE, FixedGuide
 from scipy.special import logsumexp
+from pyro.distributions import Bernoulli, Independent
 from torch import nn
-from torch.distributions import Bernoulli, Independent
 
-from pyro_onebit import Config, OneBitData, build
+from pyro_onebit import Config, OneBitData, OneLayerGuide, build
 from pyro_onebit.coding import Codec, Table
-from pyro_onebit.distributions import TruncatedNormal
+from pyro_onebit.distributions import TruncatedNormal, standard_normal
 from pyro_onebit.errors import DamagedError, InputError
 from pyro_onebit.exact import gaussian_optimum
 
@@ -26,17 +27,20 @@ class Decoder(nn.Module):
         super().__init__()
         self.ndims, self.logit = ndims, logit
 
-    def p_x(self, z1: torch.Tensor) -> Independent:
-        return Independent(Bernoulli(logits=self.logit(z1).expand(*z1.shape[:-1], self.ndims)), 1)
+    def forward(self, x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z1 = pyro.sample("z1", standard_normal(x))
+            logits = self.logit(z1).expand(*z1.shape[:-1], self.ndims)
+            pyro.sample("x", Bernoulli(logits=logits).to_event(1), obs=x)
 
 
-class HalvesGuide(nn.Module):
+class HalvesGuide(OneLayerGuide):
     """The prior cut at zero: what the posterior of a hard threshold is."""
 
     def q_z1(self, x: torch.Tensor) -> Independent:
         side = 2.0 * x.mean(-1, keepdim=True) - 1.0
         zero = torch.zeros_like(side)
-        return Independent(TruncatedNormal(zero, zero + 1.0, zero, side), 1)
+        return TruncatedNormal(zero, zero + 1.0, zero, side).to_event(1)
 
 
 def linear(ndims: int, mean: float, sd: float) -> tuple[nn.Module, nn.Module, OneBitData]:

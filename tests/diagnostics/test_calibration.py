@@ -8,27 +8,13 @@ import torch
 from conftest import CHANCE, FixedGuide, HardDecoder, deviation, linear_model
 from scipy.stats import binom, binomtest, kstest
 
-from pyro_onebit import Config, InputError, OneBitData, Run, build, exact
+from pyro_onebit import GUIDES, Config, InputError, OneBitData, Run, build, exact
 from pyro_onebit.diagnostics import calibration_curve, simulate_calibration, surgery, tail_index
 from pyro_onebit.exact import float64_copy, gaussian_optimum
 
 
-class PriorGuide(torch.nn.Module):
-    """The exact posterior of a decoder that ignores z."""
-
-    def q_z1(self, x: torch.Tensor) -> torch.distributions.Independent:
-        zero = torch.zeros(*x.shape[:-1], 1, dtype=x.dtype)
-        return torch.distributions.Independent(torch.distributions.Normal(zero, torch.ones_like(zero)), 1)
-
-
-class CoinDecoder(torch.nn.Module):
-    def p_x(self, z1: torch.Tensor) -> torch.distributions.Independent:
-        logits = torch.zeros(*z1.shape[:-1], 3, dtype=z1.dtype)
-        return torch.distributions.Independent(torch.distributions.Bernoulli(logits=logits), 1)
-
-
 def test_the_exact_posterior_is_calibrated() -> None:
-    seen = simulate_calibration(CoinDecoder(), PriorGuide(), OneBitData(3), 4000)
+    seen = simulate_calibration(linear_model(3, 0.0), GUIDES["prior"](3), OneBitData(3), 4000)
     assert seen.ks_pvalue > 0.01
     assert seen.symmetry_pvalue > 0.01
     # Two of eight rows are codewords.

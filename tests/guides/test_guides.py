@@ -185,9 +185,9 @@ class Incomplete(Broken):
 @pytest.mark.parametrize(
     ("guide", "message"),
     [
-        (Misnamed, "guide 'mine' draws z, and its model z1"),
-        (Misshapen, "guide 'mine': q_z1 has events of shape"),
-        (Incomplete, "guide 'mine' fails on the two codewords: AttributeError"),
+        (Misnamed, "guide 'mine', model 'one_layer': the guide draws z, and the model z1"),
+        (Misshapen, "guide 'mine', .*: site 'z1' has events of another shape in the guide than in the model"),
+        (Incomplete, "guide 'mine', .*: the guide fails on the codewords: TypeError"),
     ],
 )
 def test_a_guide_that_does_not_fit_is_named(guide: type, message: str) -> None:

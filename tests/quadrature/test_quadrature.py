@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 
-from pyro_onebit.quadrature import Grid, refine
+from pyro_onebit.quadrature import Grid, merge, refine
 
 EDGES = torch.linspace(-10, 10, 5, dtype=torch.float64)
 
@@ -44,9 +45,40 @@ def test_a_jump_is_enclosed() -> None:
 
 
 def test_what_no_number_of_panels_resolves_is_refused() -> None:
-    """An absolute tolerance is none for values of 1e100."""
     with pytest.raises(ArithmeticError, match="more than 5000 panels do not resolve"):
-        refine(lambda z: 1e100 * torch.sin(1e3 * z)[:, None], EDGES)
+        refine(lambda z: torch.sin(1e6 * z)[:, None], EDGES)
+
+
+def test_large_values_have_a_relative_tolerance() -> None:
+    def f(z: torch.Tensor) -> torch.Tensor:
+        return 1e100 * (-0.5 * (z / 0.3).square()).exp()
+
+    grid = refine(lambda z: f(z)[:, None], EDGES).grid
+    assert integrate(grid, f(grid.nodes)) == pytest.approx(math.sqrt(2 * math.pi) * 0.3 * 1e100, rel=1e-9)
+
+
+def test_merged_panels_integrate_to_the_same() -> None:
+    """What a first look put too close is undone, and what a narrow peak needs is kept."""
+
+    def f(z: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.cos(z), (-0.5 * ((z - 0.3) / 1e-3).square()).exp()], 1)
+
+    start = torch.cat([torch.linspace(-10, 10, 400, dtype=torch.float64), 0.3 + torch.tensor([-4e-3, 0.0, 4e-3])])
+    panels = refine(f, start.sort().values)
+    merged = Grid(merge(f, panels))
+    assert len(merged.edges) < 0.2 * len(panels.edges)
+    expected = [2 * math.sin(10), math.sqrt(2 * math.pi) * 1e-3]
+    assert (merged.weights @ f(merged.nodes)).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-6, 0.3, 1.0 - 1e-6])
+def test_quantiles_and_integrals_to_a_point(share: float) -> None:
+    grid = Grid(torch.linspace(-10, 10, 41, dtype=torch.float64))
+    density = torch.distributions.Normal(0.0, 1.0).log_prob(grid.nodes).exp()
+    z = torch.tensor([max(-10.0, stats.norm.ppf(share))], dtype=torch.float64)
+    assert float(grid.integral_to(density, z)) == pytest.approx(share, abs=1e-13)
+    if share:
+        assert float(grid.quantiles(density, torch.tensor([share], dtype=torch.float64))) == pytest.approx(float(z))
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
