@@ -142,11 +142,15 @@ def _draw_prior(axes: Axes, config: Config, truth: Truth, color: str) -> None:
 
 
 def _truncated_normals(truth: Truth) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each codeword's (z, density): the prior on its side of the threshold, as q has the sides."""
-    curves = []
-    for log_density in truth.log_truncated:
-        [own] = torch.nonzero(torch.isfinite(log_density), as_tuple=True)
-        # Points of density 0 draw the cuts.
+    """Each codeword's (z, density), outwards from a cut: the prior between its thresholds, as q has the sides."""
+    curves, cuts = [], truth.thresholds.numpy()
+    for place, log_density in zip(truth.order.argsort().tolist(), truth.log_truncated, strict=True):
+        own = torch.isfinite(log_density)
         z, density = truth.z[own].numpy(), log_density[own].exp().numpy()
-        curves.append((np.concatenate([z[:1], z, z[-1:]]), np.concatenate([[0.0], density, [0.0]])))
+        # A point of density 0 draws a cut.
+        if place > 0:
+            z, density = np.append(cuts[place - 1], z), np.append(0.0, density)
+        if place < len(cuts):
+            z, density = np.append(z, cuts[place]), np.append(density, 0.0)
+        curves.append((z, density) if place > 0 else (z[::-1], density[::-1]))
     return curves

@@ -109,7 +109,8 @@ class Grid:
     def _locate(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The panels that z lie in, and where in them, from -1 to 1."""
         panel = (torch.searchsorted(self.edges, z) - 1).clamp(0, len(self.edges) - 2)
-        return panel, ((z - self.midpoints[panel]) / (0.5 * self.widths[panel])).clamp(-1.0, 1.0)
+        # A panel between neighbouring numbers may have no inside.
+        return panel, ((z - self.midpoints[panel]) / (0.5 * self.widths[panel])).nan_to_num(nan=0.0).clamp(-1.0, 1.0)
 
     def halved(self) -> Grid:
         """The same range with every panel cut in two."""

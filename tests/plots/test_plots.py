@@ -227,7 +227,7 @@ def test_posterior_figure_where_the_latent_is_not_used():
     log_prior = torch.distributions.Normal(0.0, 1.0).log_prob(z)
     probs = torch.tensor([0.5, 0.5], dtype=torch.float64)
     flat = torch.full((2, len(z)), math.log(0.5), dtype=torch.float64)
-    truth = exact.Truth(grid, log_prior, flat, log_prior.expand(2, -1), probs, (grid,), {})
+    truth = exact.Truth(grid, log_prior, flat, log_prior.expand(2, -1), probs, ("z1",), (grid,), (), (), {})
     config, _ = solved(1)
     [axes] = posterior_figure(config, truth).axes
     prior = xy(lines(axes, "$p(z)$")[0])[1]

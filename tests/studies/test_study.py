@@ -267,7 +267,7 @@ def bad_guides() -> None:
 def test_a_failure_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arguments = ["study", *SMALL, "--guides", "gaussian", "raises", "--jobs", "1", "--out", str(tmp_path)]
     assert main(arguments) == 1
-    reason = "guide 'raises' fails on the two codewords: KeyError: 'what a guide may do'"
+    reason = "guide 'raises', model 'one_layer': the guide fails on the codewords: KeyError: 'what a guide may do'"
     assert reason in capsys.readouterr().err
     assert read_table(tmp_path / "results.csv")["guide"].tolist() == ["gaussian"]
     [row] = records(read_table(tmp_path / "failures.csv"))
