@@ -24,8 +24,6 @@ from pyro_onebit.quadrature import Grid, refine
 _BELOW = 45.0
 #: Where log s is beyond this, only draws of next to no weight still count.
 _FAR = 50.0
-#: Logarithms of densities below are none.
-_FLOOR = -1e5
 #: The most steps of them that are told apart.
 _STEPS = 1024
 #: Orders closer to 1 than this are that far from it to first order: what is left out is of its square.
@@ -134,14 +132,19 @@ def law_of_one_latent(latent: Marginal) -> WeightLaw:
 
     Quantiles far out lie between a tail's few nodes.
     """
-    fine, atoms = latent.grid.halved().halved(), []
-    for log_q, log_p in zip(latent.log_q, latent.log_posterior, strict=True):
-        at = [latent.grid.interpolated(table.clamp_min(_FLOOR), fine.nodes) for table in (log_q, log_p)]
-        # A panel in which a density vanishes has no polynomial in logarithms.
-        near = (torch.searchsorted(latent.z, fine.nodes)).clamp_max(len(latent.z) - 1)
-        whole = latent.grid.interpolated(((log_q > _FLOOR) & (log_p > _FLOOR)).double(), fine.nodes) > 1.0 - 1e-9
-        atoms.append([torch.where(whole, own, table[near]) for own, table in zip(at, (log_q, log_p), strict=True)])
-    log_q, log_p = (torch.stack(tables) for tables in zip(*atoms, strict=True))
+    fine = latent.grid.halved().halved()
+    panels = len(latent.grid.edges) - 1
+    near = torch.arange(len(latent.z)).repeat_interleave(4)
+    tables = []
+    for log_density in (latent.log_q, latent.log_posterior):
+        rows = []
+        for own in log_density:
+            # A panel in which a density vanishes has no polynomial in logarithms.
+            whole = torch.isfinite(own).reshape(panels, -1).all(1).repeat_interleave(len(fine.nodes) // panels)
+            between = latent.grid.interpolated(torch.where(torch.isfinite(own), own, 0.0), fine.nodes)
+            rows.append(torch.where(whole & torch.isfinite(between), between, own[near]))
+        tables.append(torch.stack(rows))
+    log_q, log_p = tables
     q = log_q.exp() * fine.weights
     log_ratio = torch.where(q > 0, log_p - log_q, -torch.inf)
     return WeightLaw(log_ratio, q / q.sum(-1, keepdim=True), latent.log_evidence, latent.probs)
