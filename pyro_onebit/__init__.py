@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyro_onebit import bounds, diagnostics, exact
 from pyro_onebit.data import OneBitData
-from pyro_onebit.errors import ProgramError, InputError, TrainingError
+from pyro_onebit.errors import InputError, ProgramError, TrainingError
 from pyro_onebit.guides import GaussianGuide, Guide, OneLayerGuide, TwoLayerGuide, register_guide
 from pyro_onebit.models import Model, OneLayerModel, TwoLayerModel, register_model
 from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
@@ -27,12 +27,12 @@ __all__ = [
     "Config",
     "GaussianGuide",
     "Guide",
-    "ProgramError",
     "InputError",
     "Model",
     "OneBitData",
     "OneLayerGuide",
     "OneLayerModel",
+    "ProgramError",
     "Recipe",
     "Run",
     "TrainingError",

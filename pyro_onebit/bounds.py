@@ -92,14 +92,7 @@ def _draw_log_weights(pair: Pair, draws: int) -> Tensor:
 
 
 def importance_bound(
-    model: Any,
-    guide: Any,
-    data: DataLike,
-    particles: int,
-    *,
-    alpha: float = 0.0,
-    repeats: int = 1,
-    seed: int = 0,
+    model: Any, guide: Any, data: DataLike, particles: int, *, alpha: float = 0.0, repeats: int = 1, seed: int = 0
 ) -> Estimate:
     r"""The importance-weighted bound :math:`\frac{1}{1-\alpha} \ln \frac1K \sum_k w_k^{1-\alpha}` by sampling.
 
@@ -154,14 +147,7 @@ def _summarise(log_w: Tensor, log_v: Tensor, alpha: float) -> tuple[Tensor, Tens
 
 
 def pyro_bound(
-    model: Any,
-    guide: Any,
-    data: DataLike,
-    particles: int,
-    *,
-    alpha: float = 0.0,
-    repeats: int = 20,
-    seed: int = 0,
+    model: Any, guide: Any, data: DataLike, particles: int, *, alpha: float = 0.0, repeats: int = 20, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """The same bound by Pyro's RenyiELBO (at alpha 1, Trace_ELBO): a check on both programs and `importance_bound`.
 
@@ -183,9 +169,7 @@ def pyro_bound(
     return value.mean(0), value.std(0) / repeats**0.5
 
 
-def eubo(
-    model: Any, guide: Any, data: DataLike, truth: Truth, draws: int = 1000, seed: int = 0
-) -> Estimate:
+def eubo(model: Any, guide: Any, data: DataLike, truth: Truth, draws: int = 1000, seed: int = 0) -> Estimate:
     r"""The evidence upper bound :math:`E_{p(z|x)} \ln w`, by exact posterior draws.
 
     Its exact value is log p(x) + KL(p ‖ q), ``truth.log_evidence + joint.kl_reverse``.

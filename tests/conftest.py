@@ -14,7 +14,20 @@ from torch import nn
 from torch.distributions import Independent
 from torch.nn.functional import logsigmoid
 
-from pyro_onebit import GUIDES, MODELS, OBJECTIVES, RECIPES, Config, OneLayerGuide, Run, build, exact, fit, load_run, save_run
+from pyro_onebit import (
+    GUIDES,
+    MODELS,
+    OBJECTIVES,
+    RECIPES,
+    Config,
+    OneLayerGuide,
+    Run,
+    build,
+    exact,
+    fit,
+    load_run,
+    save_run,
+)
 from pyro_onebit.distributions import standard_normal
 from pyro_onebit.studies import run_name
 

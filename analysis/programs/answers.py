@@ -375,12 +375,14 @@ Conditional = Callable[[Values], tuple[Values, Values]]
 
 
 def smeared(p_z1: Conditional, log_likelihood: LogLikelihood) -> LogLikelihood:
-    """log p(x_c|z2) from log p(x_c|z1) and a Gaussian p(z1|z2), by 200 nodes."""
-    e, weights = noise(np.empty(0))
+    """log p(x_c|z2) from log p(x_c|z1), which turns at z1 = 0, and a Gaussian p(z1|z2), however wide."""
+    out = np.geomspace(1e-2, 1e4, 13)
+    turns = np.r_[-out[::-1], 0.0, out]
 
     def given_z2(c: int, z2: Values) -> Values:
-        mean, sd = p_z1(z2)
-        return logsumexp(log_likelihood(c, mean[..., None] + sd[..., None] * e), axis=-1, b=weights)
+        mean, sd = (part[..., None] for part in p_z1(z2))
+        e, weights = noise((turns - mean) / sd)
+        return logsumexp(log_likelihood(c, mean + sd * e), axis=-1, b=weights)
 
     return given_z2
 

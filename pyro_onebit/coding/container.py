@@ -58,9 +58,7 @@ def pack(codec: Codec, content: bytes, *, quiet: bool = True) -> tuple[bytes, Re
     return container, _report(codec, samples, words, len(container))
 
 
-def unpack(
-    model: Any, guide: Any, data: DataLike, container: bytes, *, quiet: bool = True
-) -> tuple[bytes, Report]:
+def unpack(model: Any, guide: Any, data: DataLike, container: bytes, *, quiet: bool = True) -> tuple[bytes, Report]:
     """The content that `pack` put into a container with the same model and guide.
 
     Raises:

@@ -124,7 +124,7 @@ class Pixels:
 
     def _values(self, points: torch.Tensor) -> dict[str, torch.Tensor]:
         """The points as values of the lowest latent; another one makes no difference to x."""
-        return {name: points[:, None] for name in self.pair.latents}
+        return dict.fromkeys(self.pair.latents, points[:, None])
 
     @cached_property
     @exact_arithmetic()

@@ -63,7 +63,7 @@ def _totals(truth: Truth) -> dict[str, float]:
 
 
 def _distance(grid: Grid, masses: Tensor, draws: Tensor) -> float:
-    """The largest distance of the draws' distribution function from that of masses at the nodes (Kolmogorov-Smirnov)."""
+    """The largest distance of the draws' distribution function from that of masses at nodes (Kolmogorov-Smirnov)."""
     z = draws.sort().values
     share = torch.arange(len(z) + 1, dtype=z.dtype) / len(z)
     at = grid.integral_to(masses / grid.weights, z.clamp(grid.edges[0], grid.edges[-1]))
@@ -73,15 +73,16 @@ def _distance(grid: Grid, masses: Tensor, draws: Tensor) -> float:
 def note_on(truth: Truth, name: str) -> str | None:
     """What samples would not see of a figure; None if they would see most of it."""
     along = truth.along(name)
+    # Along the top latent alone, or along all of them.
+    those = slice(len(truth.latents) - len(along), None)
     for latent, grid, shares, masses in zip(
-        truth.latents[::-1], truth.grids[::-1], along[::-1], truth.q_masses[::-1], strict=False
+        truth.latents[those], truth.grids[those], along, truth.q_masses[those], strict=True
     ):
         level = torch.tensor([0.1587, 0.5, 0.8413], dtype=torch.float64).expand(len(masses), 3)
         low, middle, high = grid.invert(grid.cumulative(masses / grid.weights), level).T
         far = (grid.nodes - middle[:, None]).abs() > _SEEN * 0.5 * (high - low)[:, None]
         unseen = truth.probs @ (shares * far).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).sum(-1)
         if abs(float(unseen)) > 0.5 * max(1e-6, abs(float(truth.probs @ shares.sum(-1)))):
-            return (
-                f"it is dominated by values of {latent} beyond {_SEEN:.0f} standard deviations, which samples do not see"
-            )
+            where = f"values of {latent} beyond {_SEEN:.0f} standard deviations"
+            return f"it is dominated by {where}, which samples do not see"
     return None

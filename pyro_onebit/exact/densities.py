@@ -80,7 +80,9 @@ def log_product(sites: dict[str, Tensor]) -> Tensor:
     if not wrong.any():
         return total
     for name, value in sites.items():
-        rest = functools.reduce(torch.add, (v.nan_to_num(nan=0.0) for k, v in sites.items() if k != name), torch.zeros_like(total))
+        rest = functools.reduce(
+            torch.add, (v.nan_to_num(nan=0.0) for k, v in sites.items() if k != name), torch.zeros_like(total)
+        )
         if (torch.isnan(value) & (rest > NOUGHT)).any():
             raise ArithmeticError(f"the density of {name} is not a number where it matters")
     return torch.where(wrong, -torch.inf, total)
@@ -123,7 +125,9 @@ class Pair:
     def _check_sites(self) -> None:
         drawn, asked = self.guide.latents, self.model.latents
         if not 1 <= len(asked) <= 2:
-            raise ProgramError(f"the model has {len(asked)} latents ({', '.join(asked) or 'none'}); it must have 1 or 2")
+            raise ProgramError(
+                f"the model has {len(asked)} latents ({', '.join(asked) or 'none'}); it must have 1 or 2"
+            )
         if not self.model.observed:
             raise ProgramError("the model observes nothing; it must observe x")
         if set(drawn) != set(asked):
@@ -148,8 +152,12 @@ class Pair:
         for program.leading, program.splits in ((True, True), (False, True), (True, False)):
             try:
                 alone = (
-                    [_log_probs(program, {k: v[:, c : c + 1] for k, v in values.items()}, self.x[c : c + 1])
-                     for c in range(self.words)] if program.splits else []
+                    [
+                        _log_probs(program, {k: v[:, c : c + 1] for k, v in values.items()}, self.x[c : c + 1])
+                        for c in range(self.words)
+                    ]
+                    if program.splits
+                    else []
                 )
                 together = _log_probs(program, values, self.x)
                 found = [together, *([torch.cat(alone, -1)] if alone else [])]
@@ -211,20 +219,21 @@ class Pair:
             return True
         values = {name: torch.randn(64, 1, dtype=torch.float64) for name in self.latents}
         top = self.latents[-1]
-        tables = [
-            self.likelihood({**values, top: values[top][torch.randperm(64)]}) for _ in range(3)
-        ] + [self.likelihood({**values, top: torch.full_like(values[top], torch.nan)})]
+        tables = [self.likelihood({**values, top: values[top][torch.randperm(64)]}) for _ in range(3)] + [
+            self.likelihood({**values, top: torch.full_like(values[top], torch.nan)})
+        ]
         return not all(torch.equal(table, tables[0]) for table in tables)
 
     def at(self, values: Latents, likelihood: Tensor | None = None) -> Densities:
         """The sites at draws ``(N, M)``, each table of that shape; `likelihood`, if known, is `likelihood(values)`."""
-        tables: list[dict[str, Tensor]] = []
-        for program in (self.guide, self.model):
-            table = {}
-            for i, name in enumerate(program.latents):
-                table[name] = self._at(program, name, {key: values[key] for key in program.latents[:i]}, values[name])
-            tables.append(table)
-        return Densities(*tables, self.likelihood(values) if likelihood is None else likelihood)
+        q, p = (
+            {
+                name: self._at(program, name, {key: values[key] for key in program.latents[:i]}, values[name])
+                for i, name in enumerate(program.latents)
+            }
+            for program in (self.guide, self.model)
+        )
+        return Densities(q, p, self.likelihood(values) if likelihood is None else likelihood)
 
     def _at(self, program: Program, name: str, given: Latents, z: Tensor) -> Tensor:
         if given and program is self.model and program.splits:
@@ -246,7 +255,9 @@ class Pair:
         first = self.first_q.log_prob(lower) if guide_up else None
         upper = self.given(self.guide, top, {bottom: lower[:, None]}) if guide_up else None
         # Whatever the top latent is.
-        likelihood = None if self.x_needs_top else self.likelihood({bottom: lower[:, None], top: 0.0 * lower[:, None]})[None]
+        likelihood = (
+            None if self.x_needs_top else self.likelihood({bottom: lower[:, None], top: 0.0 * lower[:, None]})[None]
+        )
 
         def at(nodes: Tensor) -> Densities:
             if first is not None and upper is not None:
@@ -277,7 +288,6 @@ class Pair:
                 own = self.given(program, name, values).sample() if values else self.first(program).sample(count)
                 values[name] = own.expand(count, self.words) if own.shape[-1] == 1 else own
         return values
-
 
     def mean_x(self, values: Latents) -> Tensor:
         """The means of what the model observes, at values ``(N, 1)``, ``(N, n)``.

@@ -58,17 +58,18 @@ def evaluate(model: Any, guide: Any, data: DataLike) -> Evaluation:
     """
     truth = solve(model, guide, data)
     known = {name: None if name in truth.unsettled else value for name, value in truth.figures().items()}
+    recon, probs = known["recon"], data.probs.double()
     optimum = getattr(guide, "optimum", None)
-    probs = data.probs.double()
     result = Evaluation(
-        loss=known.pop("loss"),
-        recon=known["recon"],
-        recon_per_dim=None if known["recon"] is None else known.pop("recon") / data.codewords.shape[-1],
-        **{name: known.pop(name) for name in truth.integrands if name in known},
+        loss=known["loss"],
+        recon=recon,
+        recon_per_dim=None if recon is None else recon / data.codewords.shape[-1],
+        **{name: known[name] for name in truth.integrands if name != "recon"},
     )
     if len(truth.latents) == 1:
         result["kl2"] = 0.0
-    result |= {"entropy": -float(probs @ probs.log()), **known}
+    result["entropy"] = -float(probs @ probs.log())
+    result |= {name: value for name, value in known.items() if name not in result}
     result["optimum"] = optimum(data) if callable(optimum) else None
     result.truth = truth
     return result
@@ -84,11 +85,12 @@ def posterior_checks(truth: Truth, joint: Joint) -> list[dict[str, Any]]:
     Returns:
         For each codeword a row for the top latent against the learned model's exact ``posterior``,
         one for the top latent against the prior ``truncated`` as the posterior of an ideal model is,
-        and, with two latents, one for the lower and one for both together (``z1,z2``). Keys: ``latent, codeword, target``; ``kl_forward``, KL(q ‖ target), and
-        ``kl_reverse``, KL(target ‖ q), nats; ``wasserstein``, in units of the latent; ``ks``;
-        ``wrong_side_q`` and ``wrong_side_target``, the mass beyond the ideal thresholds. None stands
-        where a figure is infinite, which KL(q ‖ truncated) is as soon as q has any mass where the
-        target has none, and where it is not defined: the last four for the joint, a side for the lower latent.
+        and, with two latents, one for the lower and one for both together (``z1,z2``). Keys:
+        ``latent, codeword, target``; ``kl_forward``, KL(q ‖ target), and ``kl_reverse``, KL(target ‖ q),
+        nats; ``wasserstein``, in units of the latent; ``ks``; ``wrong_side_q`` and
+        ``wrong_side_target``, the mass beyond the ideal thresholds. None stands where a figure is
+        infinite, which KL(q ‖ truncated) is as soon as q has any mass where the target has none, and
+        where it is not defined: the last four for the joint, a side for the lower latent.
     """
     top = truth.latents[-1]
     rows = []
@@ -97,7 +99,9 @@ def posterior_checks(truth: Truth, joint: Joint) -> list[dict[str, Any]]:
         rows += _rows(top, target, {**truth.distances(log_p), **sides})
     if len(truth.grids) == 2:
         rows += _rows(truth.latents[0], "posterior", joint.z1.distances(joint.z1.log_posterior))
-        rows += _rows(",".join(truth.latents), "posterior", {"kl_forward": joint.kl_forward, "kl_reverse": joint.kl_reverse})
+        rows += _rows(
+            ",".join(truth.latents), "posterior", {"kl_forward": joint.kl_forward, "kl_reverse": joint.kl_reverse}
+        )
     return rows
 
 

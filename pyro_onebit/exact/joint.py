@@ -66,7 +66,9 @@ def _two_latents(pair: Pair, truth: Truth) -> Joint:
     (bottom, _), (low, top), words = pair.latents, truth.grids, pair.words
     slab = pair.slab(low.nodes)
     # What stands below is z1's own: log p(z1) and log p(x, z1), the top latent summed out.
-    log_p1, log_joint1 = (torch.full((columns, len(low.nodes)), -torch.inf, dtype=torch.float64) for columns in (1, words))
+    log_p1, log_joint1 = (
+        torch.full((columns, len(low.nodes)), -torch.inf, dtype=torch.float64) for columns in (1, words)
+    )
     kl_forward, kl_reverse, redrawn, drawn = torch.zeros(4, words, dtype=torch.float64)
     # Mass under q and under p, and the sum of log r under q, of each bin.
     bins = torch.zeros(3, words, _BINS, dtype=torch.float64)
@@ -89,7 +91,9 @@ def _two_latents(pair: Pair, truth: Truth) -> Joint:
             independent = mass2[c, rows, None] * mass1[c]
             redrawn[c] += torch.where(independent > 0, independent * conditional, 0.0).sum()
             drawn[c] += torch.where(q > 0, q * conditional, 0.0).sum()
-            at_bin = ((torch.asinh(log_r) / _BIN).clamp(-_BINS, _BINS).long() + _BINS // 2).clamp(0, _BINS - 1).flatten()
+            at_bin = (
+                ((torch.asinh(log_r) / _BIN).clamp(-_BINS, _BINS).long() + _BINS // 2).clamp(0, _BINS - 1).flatten()
+            )
             for total, values in zip(bins[:, c], (q, p, q_log_r), strict=True):
                 total += torch.bincount(at_bin, values.flatten(), _BINS)
     log_q1 = (mass1 / low.weights).log()

@@ -55,7 +55,7 @@ class Marginal:
         return torch.logsumexp(self.probs.log()[:, None] + self.log_q, 0)
 
     def shares(self, log_density: Tensor, f: Tensor) -> Tensor:
-        """Each node's share of E[f(z)] under a density of each codeword: f of shape ``(N,)`` or ``(M, N)``; ``(M, N)``."""
+        """Each node's share, ``(M, N)``, of E[f(z)] under a density of each codeword: f ``(N,)`` or ``(M, N)``."""
         density = log_density.exp()
         # Where a density vanishes a log-ratio may be infinite; 0 times it is 0 here.
         return torch.where(density > 0, density * f, 0.0) * self.weights
@@ -76,7 +76,7 @@ class Marginal:
 
     @cached_property
     def thresholds(self) -> Tensor:
-        """Where an ideal model's latent is cut, shape ``(M - 1,)``: each codeword, in q's order, has its share of p(z)."""
+        """Where an ideal model's latent is cut, ``(M - 1,)``: each codeword, in q's order, has its share of p(z)."""
         return self.grid.quantiles(self.log_prior.exp(), self.probs[self.order].cumsum(0)[:-1])
 
     @cached_property

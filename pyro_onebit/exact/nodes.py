@@ -11,13 +11,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pyro_onebit.exact.densities import NOUGHT, Densities, Pair
+from pyro_onebit.exact.densities import Densities, Pair
 from pyro_onebit.exact.programs import Program
 from pyro_onebit.exact.sums import Product
 from pyro_onebit.quadrature import Grid, merge, refine
 
-#: Steps of t, and how far it goes.
-_STEP, _FAR, _NEAR = 0.5, 45.0, 4.0
+#: Steps of t, and how far it goes around each codeword's draws.
+_STEP, _NEAR = 0.5, 4.0
+#: How far t goes: to some 10^19, and if that is not the end, to 10^147, whose square is still a number.
+_FAR = (45.0, 340.0)
 #: Draws of each codeword that say where to look, and those that look for what is missing.
 _DRAWS, _MORE_DRAWS = 4096, 100_000
 #: Draws of a conditional at each of its conditions.
@@ -26,8 +28,8 @@ _OWN_DRAWS = 32
 _FAINT_Q, _FAINT_POSTERIOR, _FAINT_PRIOR = -37.0, -45.0, -32.0
 #: Points at which a likelihood is looked at for what is narrow, at most and at least, and numbers that it may take.
 _POINTS, _FEWEST, _LOOKED_AT = 2**16, 2**8, 2**22
-#: Panels of a latent, at most: of one of two, and of a single one.
-_MOST = {False: 2000, True: 40_000}
+#: Panels of a single latent, at most, and pairs of panels of two: more take minutes.
+_MOST, _MOST_PAIRS = 40_000, 250_000
 #: Passes over all axes.
 _PASSES = 6
 #: How often, and at how many places each time, the grids are mended where draws show what they do not resolve.
@@ -46,12 +48,18 @@ class Search:
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.draws = _draws_of(pair, _DRAWS)
-        self.edges, self.log_evidence = _look_around(pair, self.draws)
+        self._halvings = 0
+        for far in _FAR:
+            self.edges, self.log_evidence, is_all = _look_around(pair, self.draws, far)
+            if is_all:
+                break
 
     def look_harder(self) -> None:
-        """Draw more, for what is narrow and rare."""
+        """Draw more, for what is narrow and rare, and look at one latent at more places of the other."""
+        self._halvings = 2
         self.draws = _draws_of(self.pair, _MORE_DRAWS)
         self.edges = [_edges(edges, _beyond(own)) for edges, own in zip(self.edges, self.draws, strict=True)]
+        self._add(self._unseen())
 
     def grids(self) -> tuple[Grid, ...]:
         """A grid for each latent, the lowest first, that resolves all densities, at the draws too."""
@@ -60,9 +68,12 @@ class Search:
             unseen = self._unseen()
             if not any(map(len, unseen)):
                 break
-            self.edges = [_edges(edges, own) for edges, own in zip(self.edges, unseen, strict=True)]
+            self._add(unseen)
             self._refine_all()
         return (*map(Grid, self.edges[:-1]), Grid(_edges(self.edges[-1], self._thresholds())))
+
+    def _add(self, edges: list[Tensor]) -> None:
+        self.edges = [_edges(old, new) for old, new in zip(self.edges, edges, strict=True)]
 
     def _thresholds(self) -> Tensor:
         """Where an ideal model would cut the top latent, if the codewords have q's order, or the reverse."""
@@ -98,9 +109,7 @@ class Search:
                     found[axis] += [z[i] - reach, z[i] + reach, z[i : i + 1]]
                     wrong = wrong[(z[wrong] - z[i]).abs() > 64.0 * width]
         ends = [(edges[0], edges[-1]) for edges in self.edges]
-        return [
-            own[(own > low) & (own < high)] for own, (low, high) in zip(map(torch.cat, found), ends, strict=True)
-        ]
+        return [own[(own > low) & (own < high)] for own, (low, high) in zip(map(torch.cat, found), ends, strict=True)]
 
     def _refine_all(self) -> None:
         """Refine each axis in turn until the scales no longer change."""
@@ -115,7 +124,8 @@ class Search:
         """Refine one latent's panels."""
         integrands = self._integrands(axis)
         single = len(self.edges) == 1
-        panels = refine(integrands, self.edges[axis], jumps=single, most=_MOST[single]).without_empty_ends()
+        most = _MOST if single else _MOST_PAIRS // len(self.edges[1 - axis])
+        panels = refine(integrands, self.edges[axis], jumps=single, most=most).without_empty_ends()
         # On a mesh every node counts as often as the other latent has nodes.
         self.edges[axis] = panels.edges if single else merge(integrands, panels)
         posterior = panels.integrals[:, -self.pair.words :].sum(0)
@@ -128,6 +138,8 @@ class Search:
         """
         pair, single, words = self.pair, len(self.edges) == 1, self.pair.words
         others = Grid(torch.tensor([-0.5, 0.5], dtype=torch.float64)) if single else Grid(self.edges[1 - axis])
+        for _ in range(0 if single else self._halvings):
+            others = others.halved()
         middles, widths = others.midpoints, others.widths
         is_top = single or axis == 1
         slab = pair.slab(middles) if is_top else None
@@ -163,14 +175,14 @@ def _draws_of(pair: Pair, count: int) -> list[Tensor]:
     return draws
 
 
-def _lattice(draws: Tensor) -> Tensor:
-    """Panel edges that widen like sinh(t) around each column's middle, around the last one's without end."""
+def _lattice(draws: Tensor, far: float) -> Tensor:
+    """Panel edges that widen like sinh(t) around each column's middle, around the last one's as far as `far`."""
     middle = draws.median(0).values
     low, high = draws.quantile(torch.tensor([0.16, 0.84], dtype=draws.dtype), 0)
     scale = (0.5 * (high - low)).clamp_min(1e-12)
-    near, far = (torch.arange(-reach, reach + 0.5 * _STEP, _STEP, dtype=draws.dtype).sinh() for reach in (_NEAR, _FAR))
+    near, wide = (torch.arange(-reach, reach + 0.5 * _STEP, _STEP, dtype=draws.dtype).sinh() for reach in (_NEAR, far))
     around = middle[:-1] + scale[:-1] * near[:, None]
-    return _edges(around.flatten(), middle[-1] + scale[-1] * far)
+    return _edges(around.flatten(), middle[-1] + scale[-1] * wide)
 
 
 def _edges(*parts: Tensor) -> Tensor:
@@ -215,12 +227,13 @@ def _finite(values: Tensor) -> Tensor:
     return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _look_around(pair: Pair, draws: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+def _look_around(pair: Pair, draws: list[Tensor], far: float) -> tuple[list[Tensor], Tensor, bool]:
     """Each latent's range and first panels, from the densities on a wide lattice and from draws.
 
-    And what that says of the log evidence, ``(M,)``, by which the posterior is scaled.
+    And what that says of the log evidence, ``(M,)``, by which the posterior is scaled, and whether nothing was found
+    where the lattice ends.
     """
-    lattices = [_lattice(own) for own in draws]
+    lattices = [_lattice(own, far) for own in draws]
     middles = [0.5 * (edges[1:] + edges[:-1]) for edges in lattices]
     log_widths = [torch.diff(edges).log() for edges in lattices]
     single = len(lattices) == 1
@@ -236,11 +249,15 @@ def _look_around(pair: Pair, draws: list[Tensor]) -> tuple[list[Tensor], Tensor]
     matters = (in_q > _FAINT_Q).any(-1) | (posterior > _FAINT_POSTERIOR).any(-1) | (in_prior > _FAINT_PRIOR).any(-1)
     kept = [matters.any(0), matters.any(1)] if not single else [matters.any(1)]
     found = [[_beyond(own)] for own in draws]
-    landmarks: list[list[Tensor]] = [[_quantiles(own), _clusters(own, edges)] for own, edges in zip(draws, lattices, strict=True)]
+    landmarks: list[list[Tensor]] = [
+        [_quantiles(own), _clusters(own, edges)] for own, edges in zip(draws, lattices, strict=True)
+    ]
     if not single:
         for program in (pair.guide, pair.model):
             first = pair.latents.index(program.latents[0])
-            edges, reach = _ridge(pair, program, middles[first], log_widths[first], at if program is pair.model else None)
+            edges, reach = _ridge(
+                pair, program, middles[first], log_widths[first], at if program is pair.model else None
+            )
             landmarks[1 - first].append(edges)
             found[1 - first].append(reach)
     all_edges = []
@@ -252,7 +269,8 @@ def _look_around(pair: Pair, draws: list[Tensor]) -> tuple[list[Tensor], Tensor]
         all_edges.append(_edges(ends.min()[None], ends.max()[None], inside, *inner))
     if single or not pair.x_needs_top:
         all_edges[0] = _edges(all_edges[0], _kinks(pair, draws[0], all_edges[0]))
-    return all_edges, log_evidence.nan_to_num(neginf=0.0)
+    is_all = not any(bool(keep[0] | keep[-1]) for keep in kept)
+    return all_edges, log_evidence.nan_to_num(neginf=0.0), is_all
 
 
 def _ridge(
@@ -305,8 +323,10 @@ def _kinks(pair: Pair, draws: Tensor, edges: Tensor) -> Tensor:
         return edges[:0]
     low, high = draws.min(), draws.max()
     reach = 0.1 * (high - low)
-    z = torch.linspace(float(max(low - reach, edges[0])), float(min(high + reach, edges[-1])), points, dtype=draws.dtype)
-    rest = {name: 0.0 * z[:, None] for name in pair.latents[1:]}
+    z = torch.linspace(
+        float(max(low - reach, edges[0])), float(min(high + reach, edges[-1])), points, dtype=draws.dtype
+    )
+    rest = dict.fromkeys(pair.latents[1:], 0.0 * z[:, None])
     likelihood = pair.likelihood({pair.latents[0]: z[:, None], **rest})
     bend = torch.zeros_like(likelihood)
     bend[1:-1] = (likelihood[2:] - 2.0 * likelihood[1:-1] + likelihood[:-2]).abs()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from pyro_onebit.errors import ProgramError
 from pyro_onebit.reproducibility import default_dtype
 
+_INF = math.inf
 #: Latents by name, each of shape ``(draws, M)``: a value for each draw and each codeword.
 Latents = dict[str, Tensor]
 
@@ -56,7 +59,7 @@ def _doubled(value: Any) -> Any:
     return value
 
 
-class _Reached(BaseException):  # noqa: N818 - no error, and not to be caught by a program
+class _Reached(BaseException):
     """A site is reached that the run was for."""
 
 
@@ -89,8 +92,14 @@ def as_it_is() -> Iterator[None]:
 
 
 def log_density(fn: Any, value: Tensor) -> Tensor:
-    """log_prob, and minus infinity outside of the support, where without validation it is any number."""
+    """log_prob, and minus infinity outside of the support, where without validation it is any number.
+
+    Where a density has an infinite peak it is what it is next to it, on the left if it is something there.
+    """
     log_prob: Tensor = fn.log_prob(value)
+    if (log_prob == torch.inf).any():
+        left, right = (fn.log_prob(value.nextafter(torch.tensor(end, dtype=value.dtype))) for end in (-_INF, _INF))
+        log_prob = torch.where(log_prob == torch.inf, torch.where(torch.isfinite(left), left, right), log_prob)
     inside = _is_inside(fn, value)
     return log_prob if inside is None else torch.where(inside, log_prob, -torch.inf)
 
@@ -101,16 +110,22 @@ def _is_inside(fn: Any, value: Tensor) -> Tensor | None:
         inside = _is_inside(fn.base_dist, value)
         return None if inside is None else inside.flatten(inside.dim() - fn.reinterpreted_batch_ndims).all(-1)
     if isinstance(fn, TransformedDistribution):
+        parts = []
         for transform in reversed(fn.transforms):
+            parts.append(_satisfies(transform.codomain, value))
             value = transform.inv(value)
-        return _is_inside(fn.base_dist, value)
+        checked = [part for part in (*parts, _is_inside(fn.base_dist, value)) if part is not None]
+        return functools.reduce(torch.logical_and, checked) if checked else None
     try:
-        support = fn.support
+        return _satisfies(fn.support, value)
     except NotImplementedError:
         return None
-    if getattr(support, "base_constraint", support) is constraints.real:
+
+
+def _satisfies(constraint: Any, value: Tensor) -> Tensor | None:
+    if getattr(constraint, "base_constraint", constraint) is constraints.real:
         return None
-    checked: Tensor = support.check(value)
+    checked: Tensor = constraint.check(value)
     return checked
 
 

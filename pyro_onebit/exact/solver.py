@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_onebit.exact.checks import check_densities, is_normalised, note_on
 from pyro_onebit.exact.densities import BLOCK, DataLike, Densities, Pair
 from pyro_onebit.exact.marginal import Marginal
-from pyro_onebit.exact.checks import check_densities, is_normalised, note_on
 from pyro_onebit.exact.nodes import Search
 from pyro_onebit.exact.sums import Product
 from pyro_onebit.exact.tails import Tail, tail_of
@@ -69,7 +69,7 @@ class Truth(Marginal):
         if name in self.integrands:
             return self.integrands[name]
         if name == "loss":
-            return tuple(map(sum, zip(*self.integrands.values(), strict=True)))
+            return tuple(torch.stack(shares).sum(0) for shares in zip(*self.integrands.values(), strict=True))
         if name == "log_evidence":
             return ()
         over, under = (getattr(self, density) for density in _RATIOS[name])
@@ -77,7 +77,12 @@ class Truth(Marginal):
 
     def _tails(self, name: str) -> list[Tail]:
         along = self.along(name)
-        return [tail_of(grid, own) for grid, own in zip(self.grids[-len(along) :], along, strict=True)]
+        grids = self.grids[len(self.grids) - len(along) :]
+        return [tail_of(grid, own) for grid, own in zip(grids, along, strict=True)]
+
+    def left_out(self, name: str) -> float:
+        """By how much a figure may be wrong for what lies beyond the grids."""
+        return float(sum(self.probs @ tail.error for tail in self._tails(name)))
 
     def _whole(self, name: str) -> Tensor:
         """A figure of each codeword, ``(M,)``, followed beyond the grids."""
@@ -126,7 +131,7 @@ def _doubled(pair: Pair, truth: Truth) -> Truth:
         grids = [grid.halved() for grid in truth.grids]
         truth = _tabulate(pair, grids)
         figures = truth.figures()
-        changes = {name: abs(value - coarse[name]) for name, value in figures.items()}
+        changes = {name: abs(value - coarse[name]) + truth.left_out(name) for name, value in figures.items()}
         is_settled = {name: not change > TOLERANCE * max(1.0, abs(coarse[name])) for name, change in changes.items()}
         if all(is_settled.values()) or 4 * math.prod(len(grid.nodes) for grid in grids) > _MOST_PAIRS:
             break
@@ -135,7 +140,7 @@ def _doubled(pair: Pair, truth: Truth) -> Truth:
         note = note_on(truth, name)
         if not is_settled[name]:
             truth.unsettled.add(name)
-            truth.notes[name] = f"it changes by {change:.2g} when the nodes double"
+            truth.notes[name] = f"it is {figures[name]:.6g} give or take {change:.2g}, by what doubling the nodes changes"
         elif note:
             truth.notes[name] = note
     return truth
@@ -171,10 +176,10 @@ def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
         columns[1].append(below.log_over_low(at.likelihood))
         columns[2].append(q.log_over_low())
     log_prior, log_likelihood, log_q = (torch.cat(column) for column in columns)
-    along = {
-        name: (own,) if single else (over_top[name].T, own)
-        for name, own in ((name, torch.cat(parts).T) for name, parts in over_low.items())
-    }
+    along: dict[str, tuple[Tensor, ...]] = {}
+    for name, parts in over_low.items():
+        own = torch.cat(parts).T
+        along[name] = (own,) if single else (over_top[name].T, own)
     return Truth(
         top,
         log_prior,

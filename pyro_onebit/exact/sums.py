@@ -73,8 +73,10 @@ class Product:
             total = _over_low(self.dense, (self.low[:, None] * (log_low - shift).exp()).expand(-1, self.words))
             result = (shift + total.log()).expand(len(self.top), self.words).clone()
             log_low = (log_low + self.low.log()[:, None]).expand(-1, self.words)
-            for c in range(self.words if log_dense is not None else 0):
+            for c in range(self.words):
                 [rows] = torch.nonzero(total[:, c] < _UNDERFLOW, as_tuple=True)
+                if log_dense is None or not len(rows):
+                    continue
                 own = log_dense[..., min(c, log_dense.shape[-1] - 1)]
                 result[rows, c] = torch.logsumexp(own[rows] + log_low[:, c], -1)
             return result + log_top
@@ -117,7 +119,7 @@ class Product:
 
 
 def _sorted(sites: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The sums of the tables of the top latent alone, ``(B or 1, m)``, of the lower alone, ``(L or 1, m)``, and of both."""
+    """The sums of tables of the top latent alone, ``(B or 1, m)``, of the lower alone, ``(L or 1, m)``, of both."""
     zero = torch.zeros(1, 1, dtype=torch.float64)
     of_top, of_low, dense = zero, zero, None
     for site in sites:

@@ -14,6 +14,8 @@ from pyro_onebit.quadrature import Grid
 _NOTHING = 1e-11
 #: Powers of 1/z that are not above 1 by this have no integral.
 _DIVERGES = 1.0 + 1e-6
+#: Two neighbouring panels' powers must agree to this, and the last ten panels widen by that, to be a power's tail.
+_ALIKE, _WIDENS = 1e-2, 50.0
 
 
 @dataclass(frozen=True)
@@ -32,27 +34,31 @@ class Tail:
 def tail_of(grid: Grid, shares: Tensor) -> Tail:
     r"""The integral beyond a grid's ends, of functions given by each node's share of it, ``(M, N)``.
 
-    A grid ends where nothing is left, or at some :math:`10^{19}`. What has not vanished there falls like a power of z:
-    the integral of :math:`C z^{-a}` from z on is :math:`C z^{1-a} / (a - 1)`, and infinite where a is 1 or less.
+    A grid ends where nothing is left, or at some :math:`10^{19}` or :math:`10^{147}`. What has not vanished there and
+    falls like a power of z has the integral :math:`\int_z^\infty C z^{-a} = C z^{1-a} / (a - 1)`, and none where a is
+    1 or less. What else is left at an end is an error.
     """
     beyond, error = torch.zeros(2, len(shares), dtype=torch.float64)
     values = shares / grid.weights
     total = shares.sum(-1).abs().clamp_min(1.0)
-    panel = len(grid.nodes) // (len(grid.edges) - 1)
-    for end, inner, before in ((0, panel - 1, 2 * panel - 1), (-1, -panel, -2 * panel)):
+    panels = len(grid.edges) - 1
+    nodes, middle = len(grid.nodes) // panels, float(grid.nodes[len(grid.nodes) // 2])
+    for end, inner, before, ten in ((0, nodes - 1, 2 * nodes - 1, 10), (-1, -nodes, -2 * nodes, -11)):
         z = float(grid.edges[end])
+        widens = panels > 20 and abs(z - middle) > _WIDENS * abs(float(grid.edges[ten]) - middle)
         for c, f in enumerate(values):
-            rest = float(f[end]) * abs(z - float(grid.nodes[len(grid.nodes) // 2]))
+            rest = float(f[end]) * abs(z - middle)
             if not math.isfinite(rest) or abs(rest) <= _NOTHING * float(total[c]):
                 continue
-            powers = [_power(grid.nodes, f, end, inner), _power(grid.nodes, f, inner, before)]
-            if not powers[0] > _DIVERGES:
+            last, next_to_last = (_power(grid.nodes, f, *pair) for pair in ((end, inner), (inner, before)))
+            if not widens or not abs(last - next_to_last) < _ALIKE:
+                error[c] += abs(rest)
+            elif last <= _DIVERGES:
                 beyond[c] += math.copysign(math.inf, rest)
-                continue
-            at_edge = float(f[end]) * abs(z / float(grid.nodes[end])) ** -powers[0]
-            own = at_edge * abs(z) / (powers[0] - 1.0)
-            beyond[c] += own
-            error[c] += abs(own) * min(1.0, abs(powers[0] - powers[1]) / (powers[0] - 1.0))
+            else:
+                own = float(f[end]) * abs(z / float(grid.nodes[end])) ** -last * abs(z) / (last - 1.0)
+                beyond[c] += own
+                error[c] += abs(own) * min(1.0, abs(last - next_to_last) / (last - 1.0))
     return Tail(beyond, error)
 
 

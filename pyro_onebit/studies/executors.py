@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from pyro_onebit.errors import ProgramError, InputError, TrainingError, WriteError
+from pyro_onebit.errors import InputError, ProgramError, TrainingError, WriteError
 from pyro_onebit.internals import ProcessKilledError, in_processes
 from pyro_onebit.registry import install, snapshot
 from pyro_onebit.studies.runs import is_begun, is_busy, run_path

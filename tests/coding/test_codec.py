@@ -9,8 +9,8 @@ import pyro
 import pytest
 import torch
 from conftest import CHANCE, FixedGuide
-from scipy.special import logsumexp
 from pyro.distributions import Bernoulli, Independent
+from scipy.special import logsumexp
 from torch import nn
 
 from pyro_onebit import Config, OneBitData, OneLayerGuide, build
