@@ -376,7 +376,7 @@ Conditional = Callable[[Values], tuple[Values, Values]]
 
 def smeared(p_z1: Conditional, log_likelihood: LogLikelihood) -> LogLikelihood:
     """log p(x_c|z2) from log p(x_c|z1), which turns at z1 = 0, and a Gaussian p(z1|z2), however wide."""
-    out = np.geomspace(1e-2, 1e4, 13)
+    out = np.geomspace(3e-2, 1e4, 6)
     turns = np.r_[-out[::-1], 0.0, out]
 
     def given_z2(c: int, z2: Values) -> Values:

@@ -140,7 +140,9 @@ def _doubled(pair: Pair, truth: Truth) -> Truth:
         note = note_on(truth, name)
         if not is_settled[name]:
             truth.unsettled.add(name)
-            truth.notes[name] = f"it is {figures[name]:.6g} give or take {change:.2g}, by what doubling the nodes changes"
+            truth.notes[name] = (
+                f"it is {figures[name]:.6g} give or take {change:.2g}, by what doubling the nodes changes"
+            )
         elif note:
             truth.notes[name] = note
     return truth

@@ -181,13 +181,14 @@ def test_spikes_and_far_modes(weight: float, place: float, scale: float) -> None
     second = (1 - weight) * 1.25 + weight * (place**2 + scale**2)
     wide, spike = stats.norm(1.0, 0.5), stats.norm(place, scale)
 
-
     def integrand(z: float) -> float:
         q = (1 - weight) * wide.pdf(z) + weight * spike.pdf(z)
         return q * math.log(q) if q > 0 else 0.0
 
     # Piece by piece, each smooth.
-    cuts = sorted([*(1.0 + 0.5 * k for k in range(-9, 10)), *(place + scale * k for k in (-9, -6, -3, -1, 0, 1, 3, 6, 9))])
+    cuts = sorted(
+        [*(1.0 + 0.5 * k for k in range(-9, 10)), *(place + scale * k for k in (-9, -6, -3, -1, 0, 1, 3, 6, 9))]
+    )
     negative_entropy = sum(
         integrate.quad(integrand, low, high, epsabs=1e-12)[0] for low, high in itertools.pairwise(cuts)
     )
