@@ -14,7 +14,8 @@ from pyro.infer import MCMC, NUTS
 
 from pyro_onebit import Config, InputError, OneBitData, Run, build, exact
 from pyro_onebit.bounds import bound_table, eubo, importance_bound, log_weights, pyro_bound
-from pyro_onebit.exact import Pair, draw_posterior, gaussian_optimum
+from pyro_onebit.exact import draw_posterior, gaussian_optimum
+from pyro_onebit.programs import Pair
 
 CELLS = [(1, 5), (1, 1000), (2, 5), (2, 1000)]
 

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from pyro_onebit.coding.entropy_models import PRECISION, Pixels, Table, exact_arithmetic
 from pyro_onebit.errors import DamagedError, InputError
-from pyro_onebit.exact import DataLike, Pair, Truth, solve
+from pyro_onebit.exact import Truth, solve
+from pyro_onebit.programs import DataLike, Pair
 from pyro_onebit.reproducibility import check_seed
 
 _Coder = constriction.stream.stack.AnsCoder

@@ -17,7 +17,7 @@ import numpy as np
 
 from pyro_onebit.coding.codec import Codec
 from pyro_onebit.errors import DamagedError
-from pyro_onebit.exact import DataLike
+from pyro_onebit.programs import DataLike
 
 _MAGIC, _FORMAT = b"onebit", 1
 _HEADER = struct.Struct("<6sBBBHQQ16s16s")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from pyro_onebit.errors import DamagedError
-from pyro_onebit.exact import Pair
+from pyro_onebit.programs import Pair
 from pyro_onebit.reproducibility import one_thread
 
 _MODELS = constriction.stream.model

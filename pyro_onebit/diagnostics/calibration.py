@@ -11,7 +11,8 @@ from scipy.stats import ks_2samp, kstest
 from torch import Tensor
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact import DataLike, Marginal, Pair
+from pyro_onebit.exact import Marginal
+from pyro_onebit.programs import DataLike, Pair
 from pyro_onebit.reproducibility import seeded
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact import DataLike, Joint, Program, Truth, kl_name
+from pyro_onebit.exact import Joint, Truth, kl_name
+from pyro_onebit.programs import DataLike, Program
 
 
 def surgery(truth: Truth, joint: Joint) -> dict[str, float]:

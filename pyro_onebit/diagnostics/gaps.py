@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.distributions import sample_from_noise
-from pyro_onebit.exact import Joint, Truth, float64_copy, solve, solve_joint
+from pyro_onebit.exact import Joint, Truth, solve, solve_joint
+from pyro_onebit.programs import float64_copy
 from pyro_onebit.quadrature import Grid
 
 #: Iterations of L-BFGS.

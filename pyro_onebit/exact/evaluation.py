@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_onebit.exact.densities import DataLike
 from pyro_onebit.exact.joint import Joint
 from pyro_onebit.exact.solver import Truth, solve
+from pyro_onebit.programs import DataLike
 
 
 def finite(value: Any) -> float | None:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact.densities import BLOCK
 from pyro_onebit.exact.marginal import Marginal
+from pyro_onebit.programs import BLOCK
 from pyro_onebit.quadrature import Grid, refine
 
 #: The integral over log s starts where K s is e^-45: both of its terms are then 1 to 1e-19.

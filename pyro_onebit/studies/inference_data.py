@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.diagnostics import khat, load_arviz
-from pyro_onebit.exact import BLOCK, Pair
 from pyro_onebit.files import write_whole
+from pyro_onebit.programs import BLOCK, Pair
 from pyro_onebit.reproducibility import seeded
 from pyro_onebit.training import Run
 

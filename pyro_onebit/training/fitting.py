@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError, NotCompilableError, ProgramError, TrainingError
-from pyro_onebit.exact import Pair, Program
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
 from pyro_onebit.nn import PLAIN
+from pyro_onebit.programs import Pair, Program
 from pyro_onebit.registry import OBJECTIVES
 from pyro_onebit.reproducibility import default_dtype, one_thread
 from pyro_onebit.training.config import DTYPES, Config

@@ -10,7 +10,8 @@ from scipy.stats import binom, binomtest, kstest
 
 from pyro_onebit import GUIDES, Config, InputError, OneBitData, Run, build, exact
 from pyro_onebit.diagnostics import calibration_curve, simulate_calibration, surgery, tail_index
-from pyro_onebit.exact import float64_copy, gaussian_optimum
+from pyro_onebit.exact import gaussian_optimum
+from pyro_onebit.programs import float64_copy
 
 
 def test_the_exact_posterior_is_calibrated() -> None:

@@ -399,7 +399,7 @@ def test_data_that_are_none() -> None:
 
 
 def test_a_figure_that_far_values_dominate_is_told_of() -> None:
-    """q(z2|z1) that grows like cosh(a z1): samples of z1 do not see what kl2 is made of, E cosh² = (1 + e^{2a²}) / 2."""
+    """q(z2|z1) widens like cosh(a z1): samples of z1 do not see what kl2 is made of, E cosh² = (1 + e^{2a²}) / 2."""
     a = 6.5
 
     def model(x: Tensor) -> None:

@@ -2,90 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_onebit.errors import InputError, ProgramError
-from pyro_onebit.exact.programs import Conditional, Latents, Program, log_density
+from pyro_onebit.errors import ProgramError
+from pyro_onebit.programs.densities import DataLike, Densities
+from pyro_onebit.programs.layout import check_data, check_prior, choose_layout
+from pyro_onebit.programs.program import Conditional, Latents, Program
 
 #: Numbers in one temporary matrix: 2 million float64 are 16 MB, which a core's cache still helps.
 BLOCK = 2**21
-#: A log-density below is nought, and so is what it multiplies, even if that is not a number.
-NOUGHT = -700.0
-#: Places at which a program is tried in more ways than one.
-_PROBES = 7
-
-
-class DataLike(Protocol):
-    """What is judged as data: M codewords, and how often each occurs."""
-
-    @property
-    def codewords(self) -> Tensor:
-        """Distinct rows, shape ``(M, ndims)``."""
-
-    @property
-    def probs(self) -> Tensor:
-        """Their probabilities, shape ``(M,)``."""
-
-
-@dataclass(frozen=True)
-class Densities:
-    """Log-densities of all sites, nats, each of a shape that broadcasts to one that ends in M.
-
-    Arguments:
-        q: Of each latent, by the guide.
-        p: Of each latent, by the model.
-        likelihood: log p(x|z), of all that the model observes.
-    """
-
-    q: dict[str, Tensor]
-    p: dict[str, Tensor]
-    likelihood: Tensor
-
-    @cached_property
-    def log_q(self) -> Tensor:
-        """log q(z|x)."""
-        return log_product(self.q)
-
-    @cached_property
-    def log_prior(self) -> Tensor:
-        """log p(z)."""
-        return log_product(self.p)
-
-    @cached_property
-    def log_joint(self) -> Tensor:
-        """log p(x, z)."""
-        return log_product({**self.p, "x": self.likelihood})
-
-    @property
-    def log_weight(self) -> Tensor:
-        """log p(x, z) - log q(z|x)."""
-        return self.log_joint - self.log_q
-
-
-def log_product(sites: dict[str, Tensor]) -> Tensor:
-    """The sum of log-densities; where one of them is nought, so is the product, even if another is not a number there.
-
-    Raises:
-        ArithmeticError: If one is not a number where the others are not nought.
-    """
-    total = functools.reduce(torch.add, sites.values())
-    wrong = torch.isnan(total)
-    if not wrong.any():
-        return total
-    for name, value in sites.items():
-        rest = functools.reduce(
-            torch.add, (v.nan_to_num(nan=0.0) for k, v in sites.items() if k != name), torch.zeros_like(total)
-        )
-        if (torch.isnan(value) & (rest > NOUGHT)).any():
-            raise ArithmeticError(f"the density of {name} is not a number where it matters")
-    return torch.where(wrong, -torch.inf, total)
 
 
 class Pair:
@@ -104,7 +34,7 @@ class Pair:
 
     def __init__(self, model: Any, guide: Any, data: DataLike) -> None:
         self.x, self.probs = data.codewords.detach().double(), data.probs.detach().double()
-        _check_data(self.x, self.probs)
+        check_data(self.x, self.probs)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)  # a program is tried at the same places each time
             self.model, self.guide = Program("model", model, self.x), Program("guide", guide, self.x)
@@ -112,8 +42,8 @@ class Pair:
             self.latents = self.model.latents[::-1]
             self._check_sites()
             for program in (self.model, self.guide):
-                self._choose_layout(program)
-            self._check_prior()
+                choose_layout(program)
+            check_prior(self.model)
             #: Whether p(x|z) depends on the top latent, where it is not the only one.
             self.x_needs_top = self._find_whether_x_needs_top()
 
@@ -140,48 +70,6 @@ class Pair:
         for name in asked:
             if self.model.events[name] != self.guide.events[name]:
                 raise ProgramError(f"site {name!r} has events of another shape in the guide than in the model")
-
-    def _choose_layout(self, program: Program) -> None:
-        """Find a way to run a program for many latents that agrees with running it row by row, as in training."""
-        values = {name: torch.randn(_PROBES, self.words, dtype=torch.float64) for name in self.latents}
-        rows = []
-        for i in range(_PROBES):
-            single = {name: value[i : i + 1] for name, value in values.items()}
-            rows.append(_log_probs(program, single, self.x, plain=True))
-        want = torch.stack(rows)
-        for program.leading, program.splits in ((True, True), (False, True), (True, False)):
-            try:
-                alone = (
-                    [
-                        _log_probs(program, {k: v[:, c : c + 1] for k, v in values.items()}, self.x[c : c + 1])
-                        for c in range(self.words)
-                    ]
-                    if program.splits
-                    else []
-                )
-                together = _log_probs(program, values, self.x)
-                found = [together, *([torch.cat(alone, -1)] if alone else [])]
-            except Exception:  # whatever a program makes of shapes that it does not expect
-                continue
-            if all(_close(table, want) for table in found) and (program.splits or self._is_of_own_row(program, values)):
-                return
-        raise ProgramError(
-            f"the {program.what}'s rows hang on each other, or on their number: the density of a row's latent must be "
-            f"a function of that row alone"
-        )
-
-    def _is_of_own_row(self, program: Program, values: Latents) -> bool:
-        """Whether a row's densities stay what they are when all other rows become like it."""
-        want = _log_probs(program, values, self.x)
-        alike = [_log_probs(program, values, row.expand_as(self.x))[..., c] for c, row in enumerate(self.x)]
-        return _close(torch.stack(alike, -1), want)
-
-    def _check_prior(self) -> None:
-        values = {name: torch.randn(_PROBES, self.words, dtype=torch.float64) for name in self.latents}
-        same = {name: value[:, :1].expand_as(value) for name, value in values.items()}
-        table = _log_probs(self.model, same, self.x)[:, : len(self.latents)]
-        if not _close(table, table[..., :1].expand_as(table)):
-            raise ProgramError("the model's prior of its latents depends on x; it must not")
 
     def given(self, program: Program, name: str, values: Latents) -> Conditional:
         """A program's distribution of a latent given those before it."""
@@ -323,37 +211,3 @@ class Pair:
             own = Conditional([fn], count, self.guide.events[name], flat=flat)
             values[name] = own.sample(None if values else count)
         return values
-
-
-def _check_data(x: Tensor, probs: Tensor) -> None:
-    if x.dim() != 2 or probs.shape != x.shape[:1] or len(x.unique(dim=0)) < len(x):
-        raise InputError(
-            f"data has codewords {tuple(x.shape)} and probs {tuple(probs.shape)}; "
-            f"they must be distinct rows (M, ndims), each with its probability (M,)"
-        )
-    if not bool((probs > 0).all()) or abs(float(probs.sum()) - 1.0) > 1e-6:
-        raise InputError(f"data has probs {probs.tolist()}; they must be positive and sum to 1")
-
-
-def _log_probs(program: Program, values: Latents, x: Tensor, *, plain: bool = False) -> Tensor:
-    """The log-density of every site, latents first, ``(N, sites, m)``; plain: of one row for each codeword."""
-    leading = program.leading
-    if plain:
-        program.leading = False
-    try:
-        sites = program.run(values, x)
-    finally:
-        program.leading = leading
-    names = (*sorted(program.latents), *program.observed)
-    tables = []
-    for name in names:
-        table = log_density(sites[name]["fn"], sites[name]["value"])
-        count = len(next(iter(values.values())))
-        tables.append(table.expand(count, len(x)) if leading and not plain else table.reshape(count, len(x)))
-    stacked = torch.stack(tables, 1)
-    return stacked[0] if plain else stacked
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    both = torch.isnan(a) & torch.isnan(b)
-    return a.shape == b.shape and bool((both | torch.isclose(a, b, rtol=1e-9, atol=1e-9)).all())

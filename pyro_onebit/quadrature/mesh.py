@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from pyro_onebit.exact.densities import log_product
-
+#: A log-density below is nought, and so is what it multiplies, even if that is not a number.
+NOUGHT = -700.0
 #: Sums below are taken again in logarithms: too much of what is in them may have underflowed.
 _UNDERFLOW = 1e-280
+
+
+def log_product(sites: dict[str, Tensor]) -> Tensor:
+    """The sum of log-densities; where one of them is nought, so is the product, even if another is not a number there.
+
+    Raises:
+        ArithmeticError: If one is not a number where the others are not nought.
+    """
+    total = functools.reduce(torch.add, sites.values())
+    wrong = torch.isnan(total)
+    if not wrong.any():
+        return total
+    for name, value in sites.items():
+        rest = functools.reduce(
+            torch.add, (v.nan_to_num(nan=0.0) for k, v in sites.items() if k != name), torch.zeros_like(total)
+        )
+        if (torch.isnan(value) & (rest > NOUGHT)).any():
+            raise ArithmeticError(f"the density of {name} is not a number where it matters")
+    return torch.where(wrong, -torch.inf, total)
 
 
 #: A function as a signed sum of tables, each of shape ``(B or 1, L or 1, M or 1)``.

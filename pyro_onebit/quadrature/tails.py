@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_onebit.quadrature import Grid
+from pyro_onebit.quadrature.grid import Grid
 
 #: A tail that is worth less is taken for nothing.
 _NOTHING = 1e-11

@@ -1,0 +1,7 @@
+"""Programs as they are: run under Pyro's handlers, for many values of their latents at once."""
+
+from pyro_onebit.programs.densities import DataLike, Densities
+from pyro_onebit.programs.pair import BLOCK, Pair
+from pyro_onebit.programs.program import Conditional, Latents, Program, as_it_is, float64_copy
+
+__all__ = ["BLOCK", "Conditional", "DataLike", "Densities", "Latents", "Pair", "Program", "as_it_is", "float64_copy"]
