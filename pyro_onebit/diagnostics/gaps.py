@@ -31,8 +31,8 @@ class GapSplit:
         total: The gap of the guide as it is.
         approximation: That of the best member of its family found for the codeword alone: an upper bound of the
             approximation gap.
-        spread: How far apart the best two searches ended; it says how much the bound may depend on luck. Not a number
-            where fewer than two ended in what can be judged.
+        spread: How far apart the best two searches ended: how much their ends hang on where they begin. It is no bound
+            on what longer ones would find. Not a number where fewer than two ended in what can be judged.
     """
 
     total: Tensor

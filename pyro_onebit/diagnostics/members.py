@@ -24,7 +24,7 @@ _SHAKE = 0.03
 #: The natural gradient's damping at first, in units of the Fisher matrix's mean; and how often it is changed at most.
 _DAMPING, _TRIES = 1e-3, 12
 #: Nodes whose gradients are taken at once, and numbers that all of them may be.
-_CHUNK, _MOST = 96, 2**23
+_CHUNK, _MOST = 192, 2**23
 #: The noise's mass beyond is 1e-15.
 _REACH = 8.0
 #: With one latent and with two: panels of the first one's noise to start with and at most, and where refinement ends.
@@ -169,7 +169,9 @@ class Member:
         """log-density of all latents under a program, ``(N,)``."""
         total = torch.zeros(1, dtype=torch.float64)
         for i, name in enumerate(program.latents):
-            conditional = self.pair.given(program, name, {key: z[key] for key in program.latents[:i]})
+            given = {key: z[key] for key in program.latents[:i]}
+            is_prior = program is self.pair.model and not given  # which does not move
+            conditional = self.pair.first_p if is_prior else self.pair.given(program, name, given)
             words = 1 if len(conditional.parts) == 1 else self.pair.words
             total = total + _column(conditional.log_prob_at(z[name].expand(-1, words)), self.column)
         return total

@@ -190,19 +190,37 @@ class Pairwise(nn.Module):
             pyro.sample(self.order[1], dist.Normal(self.loc[1] + self.slope * first, self.log_scale[1].exp()))
 
 
+class WithRow(nn.Module):
+    """q(z1|x) q(z2|z1, x), which stands x beside z1 and so takes one value a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 1), nn.Linear(6, 1)
+        self.log_scale = nn.Parameter(torch.zeros(2))
+        with torch.no_grad():
+            for p in [*self.first.parameters(), *self.second.parameters()]:
+                p.fill_(0.1)
+
+    def forward(self, x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z1 = pyro.sample("z1", dist.Normal(self.first(x).squeeze(-1), self.log_scale[0].exp()))
+            mean = self.second(torch.cat([x, z1[:, None]], -1)).squeeze(-1)
+            pyro.sample("z2", dist.Normal(mean, self.log_scale[1].exp()))
+
+
 @pytest.mark.parametrize(
-    ("order", "slope"),
-    [(("z1", "z2"), 0.1), (("z2", "z1"), 0.1), (("z2", "z1"), None)],
-    ids=["up", "down", "mean field"],
+    "guide",
+    [Pairwise(("z1", "z2"), 0.1), WithRow(), Pairwise(("z2", "z1"), 0.1), Pairwise(("z2", "z1"), None)],
+    ids=["up", "up with x", "down", "mean field"],
 )
-def test_two_latents(order: tuple[str, str], slope: float | None) -> None:
-    """Both orders have all bivariate normals, whose gap is closed but for E log p(x|z1), an integral over z1 alone."""
-    data = OneBitData(5)
-    truth, _, split = split_of(Chain(), Pairwise(order, slope), data)
+def test_two_latents(guide: Any) -> None:
+    """All but the last have all bivariate normals, whose gap is closed but for E log p(x|z1), an integral over z1."""
+    data, independent = OneBitData(5), getattr(guide, "slope", None) == 0.0
+    truth, _, split = split_of(Chain(), guide, data)
 
     def gap(v: list[float], codeword: int) -> float:
         mean, scale = (v[0], v[1]), (math.exp(v[2]), math.exp(v[3]))
-        rho = 0.0 if slope is None else math.tanh(v[4])
+        rho = 0.0 if independent else math.tanh(v[4])
         entropy = 1.0 + math.log(2 * math.pi) + v[2] + v[3] + 0.5 * math.log1p(-rho * rho)
         square2 = mean[1] ** 2 + scale[1] ** 2
         cross = mean[0] * mean[1] + rho * scale[0] * scale[1]
