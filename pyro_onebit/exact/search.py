@@ -15,8 +15,8 @@ from pyro_onebit.exact.landmarks import beyond, distinct, draws_of, look_around
 from pyro_onebit.programs import Pair
 from pyro_onebit.quadrature import Grid, Product, merge, refine
 
-#: How far t goes: to some 10^19, and if that is not the end, to 10^147, whose square is still a number.
-_FAR = (45.0, 340.0)
+#: How far t goes: to some 10^19, and if that is not the end, to 10^69, where powers of z are still numbers.
+_FAR = (45.0, 160.0)
 #: Draws of each codeword that say where to look, and those that look for what is missing.
 _DRAWS, _MORE_DRAWS = 4096, 100_000
 #: Panels of a single latent, at most, and pairs of panels of two: more take minutes.

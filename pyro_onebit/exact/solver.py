@@ -134,12 +134,16 @@ def _doubled(pair: Pair, truth: Truth) -> Truth:
         grids = [grid.halved() for grid in truth.grids]
         truth = _tabulate(pair, grids)
         figures = truth.figures()
-        changes = {name: abs(value - coarse[name]) + truth.left_out(name) for name, value in figures.items()}
-        is_settled = {name: not change > TOLERANCE * max(1.0, abs(coarse[name])) for name, change in changes.items()}
+        changes = {
+            name: 0.0 if math.isinf(value) and value == coarse[name] else abs(value - coarse[name]) + truth.left_out(name)
+            for name, value in figures.items()
+        }
+        sizes = {name: max(1.0, abs(value)) if math.isfinite(value) else 0.0 for name, value in figures.items()}
+        is_settled = {name: change <= TOLERANCE * sizes[name] for name, change in changes.items()}
         if all(is_settled.values()) or 4 * math.prod(len(grid.nodes) for grid in grids) > _MOST_PAIRS:
             break
     for name, change in changes.items():
-        truth.errors[name] = 0.0 if math.isnan(change) else change
+        truth.errors[name] = change
         note = _note_on(truth, name)
         if not is_settled[name]:
             truth.unsettled.add(name)

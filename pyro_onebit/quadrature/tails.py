@@ -14,8 +14,9 @@ from pyro_onebit.quadrature.grid import Grid
 _NOTHING = 1e-11
 #: Powers of 1/z that are not above 1 by this have no integral.
 _DIVERGES = 1.0 + 1e-6
-#: Two neighbouring panels' powers must agree to this, and the last ten panels widen by that, to be a power's tail.
-_ALIKE, _WIDENS = 1e-2, 50.0
+#: Two neighbouring panels' powers must agree to this, and an eighth of the panels reach out by this factor, to be a
+#: power's tail.
+_ALIKE, _WIDENS = 1e-2, 1e6
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Tail:
 def tail_of(grid: Grid, shares: Tensor) -> Tail:
     r"""The integral beyond a grid's ends, of functions given by each node's share of it, ``(M, N)``.
 
-    A grid ends where nothing is left, or at some :math:`10^{19}` or :math:`10^{147}`. What has not vanished there and
+    A grid ends where nothing is left, or at some :math:`10^{19}` or :math:`10^{69}`. What has not vanished there and
     falls like a power of z has the integral :math:`\int_z^\infty C z^{-a} = C z^{1-a} / (a - 1)`, and none where a is
     1 or less. What else is left at an end is an error.
     """
@@ -43,9 +44,10 @@ def tail_of(grid: Grid, shares: Tensor) -> Tail:
     total = shares.sum(-1).abs().clamp_min(1.0)
     panels = len(grid.edges) - 1
     nodes, middle = len(grid.nodes) // panels, float(grid.nodes[len(grid.nodes) // 2])
-    for end, inner, before, ten in ((0, nodes - 1, 2 * nodes - 1, 10), (-1, -nodes, -2 * nodes, -11)):
+    eighth = panels // 8
+    for end, inner, before, near in ((0, nodes - 1, 2 * nodes - 1, eighth), (-1, -nodes, -2 * nodes, -1 - eighth)):
         z = float(grid.edges[end])
-        widens = panels > 20 and abs(z - middle) > _WIDENS * abs(float(grid.edges[ten]) - middle)
+        widens = abs(z - middle) > _WIDENS * abs(float(grid.edges[near]) - middle)
         for c, f in enumerate(values):
             rest = float(f[end]) * abs(z - middle)
             if not math.isfinite(rest) or abs(rest) <= _NOTHING * float(total[c]):

@@ -17,6 +17,7 @@ from torch.nn.functional import logsigmoid
 
 from pyro_onebit import GUIDES, Config, OneBitData, OneLayerGuide, Run, build, exact, fit
 from pyro_onebit.diagnostics import GapSplit, gap_split, ideal_gap
+from pyro_onebit.programs import DataLike
 
 LogDensity = Callable[[torch.Tensor], torch.Tensor]
 NOISE = torch.linspace(-9, 9, 4001, dtype=torch.float64)
@@ -51,7 +52,7 @@ class Kept(PyroModule):
             pyro.sample("z1", dist.Normal(self.loc, self.scale).expand([len(x), 1]).to_event(1))
 
 
-def split_of(model: nn.Module, guide: Any, data: exact.DataLike) -> tuple[exact.Truth, exact.Joint, GapSplit]:
+def split_of(model: nn.Module, guide: Any, data: DataLike) -> tuple[exact.Truth, exact.Joint, GapSplit]:
     truth = exact.solve(model, guide, data)
     joint = exact.solve_joint(model, guide, data, truth)
     return truth, joint, gap_split(model, guide, data, truth, joint)
