@@ -62,9 +62,8 @@ class Member:
             self.data, self.column = _Words(pair.x[codeword : codeword + 1], torch.ones(1, dtype=torch.float64)), 0
             pair = Pair(model, guide, self.data)
         self.pair, self.free, self.latents = pair, pair.guide.program, pair.guide.latents
-        if isinstance(pair.model.program, nn.Module):
-            pair.model.program.requires_grad_(False)
-        self.parameters = [p for p in self.free.parameters() if p.requires_grad]
+        own = zip(self.free.parameters(), guide.parameters(), strict=True)
+        self.parameters = [p.requires_grad_() for p, given in own if given.requires_grad]
         self.log_evidence = joint.z1.log_evidence[codeword]
         # For a network takes long; what is found is judged by the model itself.
         self.log_likelihood = _Interpolated(joint.z1.z, joint.z1.log_likelihood[codeword])

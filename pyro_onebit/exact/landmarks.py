@@ -8,13 +8,13 @@ from torch import Tensor
 from pyro_onebit.programs import Densities, Pair, Program
 
 #: Steps of t, and how far it goes around each codeword's draws.
-_STEP, _NEAR = 0.5, 4.0
+_STEP, _NEAR = 0.6, 4.2
 #: Draws of a conditional at each of its conditions.
 _OWN_DRAWS = 32
 #: Logarithms of shares of a total, below which a panel does not matter: of q's, the posterior's, the prior's.
 _FAINT_Q, _FAINT_POSTERIOR, _FAINT_PRIOR = -37.0, -45.0, -32.0
 #: Points at which a likelihood is looked at for what is narrow, at most and at least, and numbers that it may take.
-_POINTS, _FEWEST, _LOOKED_AT = 2**16, 2**8, 2**22
+_POINTS, _FEWEST, _LOOKED_AT = 2**15, 2**8, 2**22
 
 
 def draws_of(pair: Pair, count: int) -> list[Tensor]:

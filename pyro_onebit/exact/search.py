@@ -145,11 +145,11 @@ class Search:
             log_q, log_p = list(at.q.values()), [*at.p.values(), at.likelihood]
             gap = [*((1.0, table) for table in log_q), *((-1.0, table) for table in log_p)]
             one, axis = [(1.0, torch.ones(1, 1, 1, dtype=z.dtype))], 0 if is_top else 1
-            sums = [*q.sums(one, gap), *prior.sums(one), *posterior.sums(gap, one)]
+            kinds = q.sums_over(axis, one, gap) + prior.sums_over(axis, one) + posterior.sums_over(axis, gap, one)
             # Of slices one function each: parts that are all positive do not hide each other.
             slices = q.total() + posterior.total() + prior.total()
             # Where the prior has nothing and q has something their ratio is infinite, and no panels help.
-            kinds = [pair[axis].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for pair in sums]
-            return torch.cat([slices if is_top else slices.T, *kinds], 1)
+            finite = [kind.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for kind in kinds]
+            return torch.cat([slices if is_top else slices.T, *finite], 1)
 
         return integrands

@@ -135,7 +135,9 @@ def _doubled(pair: Pair, truth: Truth) -> Truth:
         truth = _tabulate(pair, grids)
         figures = truth.figures()
         changes = {
-            name: 0.0 if math.isinf(value) and value == coarse[name] else abs(value - coarse[name]) + truth.left_out(name)
+            name: 0.0
+            if math.isinf(value) and value == coarse[name]
+            else abs(value - coarse[name]) + truth.left_out(name)
             for name, value in figures.items()
         }
         sizes = {name: max(1.0, abs(value)) if math.isfinite(value) else 0.0 for name, value in figures.items()}

@@ -46,6 +46,8 @@ class Pair:
             check_prior(self.model)
             #: Whether p(x|z) depends on the top latent, where it is not the only one.
             self.x_needs_top = self._find_whether_x_needs_top()
+        none = torch.full((1,), torch.inf, dtype=torch.float64)
+        self._known = none, none.expand(1, self.words)
 
     @property
     def words(self) -> int:
@@ -112,6 +114,21 @@ class Pair:
         ]
         return not all(torch.equal(table, tables[0]) for table in tables)
 
+    def _likelihood_at(self, nodes: Tensor) -> Tensor:
+        """log p(x|z) at nodes of the lowest latent, ``(N, M)``, whatever another one is.
+
+        Kept: panels are looked at again and again, and at many dimensions this is what takes time.
+        """
+        known, table = self._known
+        place = torch.searchsorted(known, nodes).clamp_max(len(known) - 1)
+        new = nodes[known[place] != nodes].unique()
+        if len(new):
+            found = self.likelihood(dict.fromkeys(self.latents, new[:, None]))
+            known, order = torch.cat([known, new]).sort()
+            table = torch.cat([table, found])[order]
+            self._known = known, table
+        return table[torch.searchsorted(known, nodes)]
+
     def at(self, values: Latents, likelihood: Tensor | None = None) -> Densities:
         """The sites at draws ``(N, M)``, each table of that shape; `likelihood`, if known, is `likelihood(values)`."""
         q, p = (
@@ -142,10 +159,7 @@ class Pair:
         guide_up = self.guide.latents[0] == bottom
         first = self.first_q.log_prob(lower) if guide_up else None
         upper = self.given(self.guide, top, {bottom: lower[:, None]}) if guide_up else None
-        # Whatever the top latent is.
-        likelihood = (
-            None if self.x_needs_top else self.likelihood({bottom: lower[:, None], top: 0.0 * lower[:, None]})[None]
-        )
+        likelihood = None if self.x_needs_top else self._likelihood_at(lower)[None]
 
         def at(nodes: Tensor) -> Densities:
             if first is not None and upper is not None:
@@ -165,7 +179,7 @@ class Pair:
 
     def _line(self, nodes: Tensor) -> Densities:
         [name] = self.latents
-        likelihood = self.likelihood({name: nodes[:, None]})[:, None]
+        likelihood = self._likelihood_at(nodes)[:, None]
         return Densities({name: self.first_q.log_prob(nodes)}, {name: self.first_p.log_prob(nodes)}, likelihood)
 
     def draw(self, program: Program, count: int, rest: Latents | None = None) -> Latents:

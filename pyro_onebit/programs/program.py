@@ -97,7 +97,7 @@ def log_density(fn: Any, value: Tensor) -> Tensor:
     Where a density has an infinite peak it is what it is next to it, on the left if it is something there.
     """
     log_prob: Tensor = fn.log_prob(value)
-    if (log_prob == torch.inf).any():
+    if log_prob.numel() and not torch.isfinite(log_prob.amax()):
         left, right = (fn.log_prob(value.nextafter(torch.tensor(end, dtype=value.dtype))) for end in (-_INF, _INF))
         log_prob = torch.where(log_prob == torch.inf, torch.where(torch.isfinite(left), left, right), log_prob)
     inside = _is_inside(fn, value)
@@ -197,6 +197,9 @@ class Program:
 
     def __init__(self, what: str, program: Any, x: Tensor) -> None:
         self.what, self.program, self.x = what, float64_copy(program), x
+        if isinstance(self.program, nn.Module):
+            # So that a program need not announce its parameters to Pyro each time that it is run.
+            self.program.requires_grad_(False)
         try:
             sites = self._run(x, {}, None)
             self.log_probs = {name: site["fn"].log_prob(site["value"]) for name, site in sites.items()}

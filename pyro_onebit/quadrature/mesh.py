@@ -111,22 +111,24 @@ class Product:
 
     def sums(self, *functions: Terms) -> list[tuple[Tensor, Tensor]]:
         """Sums of the product times functions, each over lower nodes, ``(B, M)``, and over top nodes, ``(L, M)``."""
+        return list(zip(self.sums_over(0, *functions), self.sums_over(1, *functions), strict=True))
+
+    def sums_over(self, axis: int, *functions: Terms) -> list[Tensor]:
+        """The same over lower nodes alone, where axis is 0, ``(B, M)``, or over top nodes, ``(L, M)``."""
         if not (self.is_tame and all(_is_finite(table) for terms in functions for _, table in terms)):
-            return [self._all_sums(terms) for terms in functions]
+            return [self._all_sums(terms)[axis] for terms in functions]
         parts = [_sorted([table if sign == 1.0 else sign * table for sign, table in terms]) for terms in functions]
+        # Factors that stay, and factors that are summed over.
+        own, other, over = (self.of_top, self.of_low, _over_low) if axis == 0 else (self.of_low, self.of_top, _over_top)
         # All at once: to read the product is what takes time.
-        tops = [self.of_top, *(self.of_top * of_top for of_top, _, _ in parts)]
-        lows = [self.of_low, *(self.of_low * of_low for _, of_low, _ in parts)]
-        over_low, *low_sums = _over_low(self.dense, torch.cat(lows, -1)).split(self.words, -1)
-        over_top, *top_sums = _over_top(self.dense, torch.cat(tops, -1)).split(self.words, -1)
+        columns = torch.cat([other, *(other * (low if axis == 0 else up) for up, low, _ in parts)], -1)
+        mass, *moments = over(self.dense, columns).split(self.words, -1)
         results = []
-        for (_, _, dense), a, c, low_sum, top_sum in zip(parts, tops[1:], lows[1:], low_sums, top_sums, strict=True):
-            own_low, own_top = a * over_low + self.of_top * low_sum, self.of_low * top_sum + c * over_top
+        for (up, low, dense), moment in zip(parts, moments, strict=True):
+            result = own * ((up if axis == 0 else low) * mass + moment)
             if dense is not None:
-                product = dense if self.dense is None else self.dense * dense
-                own_low = own_low + self.of_top * _over_low(product, self.of_low)
-                own_top = own_top + self.of_low * _over_top(product, self.of_top)
-            results.append((own_low, own_top))
+                result = result + own * over(dense if self.dense is None else self.dense * dense, other)
+            results.append(result)
         return results
 
     def _all_sums(self, terms: Terms) -> tuple[Tensor, Tensor]:
