@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 from tqdm import tqdm
 
-from pyro_onebit.diagnostics.members import SEARCHES, Member, minimise, noise_grid, normal_weights
+from pyro_onebit.diagnostics.members import SEARCHES, Member, free_parameters, minimise, noise_grid, normal_weights
 from pyro_onebit.distributions import sample_from_noise
 from pyro_onebit.exact import Joint, Truth
 from pyro_onebit.programs import DataLike, Program
@@ -145,8 +145,8 @@ def ideal_gap(guide: Any, data: DataLike, truth: Truth) -> float | None:
         return recon + kl, recon + kl + log_evidence
 
     with _out_of_store(guide):
-        own = program.program.parameters() if isinstance(guide, nn.Module) else []
-        minimise(lambda: figures()[0], [p for p in own if p.requires_grad])
+        free = free_parameters(program.program, guide) if isinstance(guide, nn.Module) else []
+        minimise(lambda: figures()[0], free)
         with torch.no_grad():
             return float(figures()[1])
 

@@ -44,6 +44,15 @@ class _Mesh:
     weights: Tensor
 
 
+def free_parameters(copied: nn.Module, guide: nn.Module) -> list[nn.Parameter]:
+    """A frozen copy's parameters that are free in the guide that it is a copy of, made free."""
+    pairs = zip(copied.parameters(), guide.parameters(), strict=True)
+    free = [own for own, given in pairs if given.requires_grad]
+    for own in free:
+        own.requires_grad_()
+    return free
+
+
 class Member:
     """A free copy of a guide, and its gap on one codeword.
 
@@ -62,8 +71,7 @@ class Member:
             self.data, self.column = _Words(pair.x[codeword : codeword + 1], torch.ones(1, dtype=torch.float64)), 0
             pair = Pair(model, guide, self.data)
         self.pair, self.free, self.latents = pair, pair.guide.program, pair.guide.latents
-        own = zip(self.free.parameters(), guide.parameters(), strict=True)
-        self.parameters = [p.requires_grad_() for p, given in own if given.requires_grad]
+        self.parameters = free_parameters(self.free, guide)
         self.log_evidence = joint.z1.log_evidence[codeword]
         # For a network takes long; what is found is judged by the model itself.
         self.log_likelihood = _Interpolated(joint.z1.z, joint.z1.log_likelihood[codeword])
