@@ -100,7 +100,7 @@ class Member:
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for p in self.parameters:
-                p += _SHAKE * p.square().mean().sqrt() * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+                p.add_(_SHAKE * p.square().mean().sqrt() * torch.randn(p.shape, generator=generator, dtype=p.dtype))
 
     def descend(self) -> None:
         """A round of L-BFGS, which begins without a history, on a mesh of its own."""
