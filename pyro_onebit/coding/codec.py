@@ -69,10 +69,10 @@ class Rate:
     @property
     def mean(self) -> float:
         """Expected bits a sample where codewords occur as the model thinks."""
-        return self.of(float(self.probs[1]))
+        return float(self.expected @ self.probs)
 
     def of(self, ones: float) -> float:
-        """Expected bits a sample where codeword 1 has another share of the samples."""
+        """Expected bits a sample of two codewords, where codeword 1 has another share of the samples."""
         return float(self.expected @ [1.0 - ones, ones])
 
     def standard_error(self, count: int, ones: float) -> float:

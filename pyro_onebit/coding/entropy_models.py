@@ -136,5 +136,8 @@ class Pixels:
     @cached_property
     def log2_masses(self) -> NDArray[np.float64]:
         """The same as coded."""
-        bits = [(np.log2(rows.astype(np.float64) + 1.0) - PRECISION).sum(1).T for rows in self.rows()]
-        return np.concatenate(bits, -1)
+        ones, columns = np.stack(self.words).astype(np.float64), []
+        for rows in self.rows():
+            bits = np.log2(rows.astype(np.float64) + 1.0) - PRECISION
+            columns.append((1.0 - ones) @ bits[..., 0].T + ones @ bits[..., 1].T)
+        return np.concatenate(columns, -1)

@@ -60,6 +60,8 @@ def fit(
 ) -> Run:
     """Train a model and a guide, in place, and judge them exactly.
 
+    A `Run` that holds them already changes with them; for another one, `build` makes new ones.
+
     The default recipes start with the bit in the latent. Where that ends at a loss no lower than
     that of ignoring the latent altogether (ndims times the entropy; so it is at ndims 1), the run
     begins again from the plain start, and the better outcome stands. Both count as its time.

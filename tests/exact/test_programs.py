@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -14,7 +15,8 @@ from pyro.nn import PyroModule, PyroParam
 from scipy import integrate, stats
 from torch import Tensor, nn
 
-from pyro_onebit import Config, OneBitData, build, exact
+from pyro_onebit import Config, OneBitData, bounds, build, diagnostics, exact
+from pyro_onebit.coding import Codec
 from pyro_onebit.errors import InputError, ProgramError
 
 A, B, S = 0.8, 0.3, 0.6  # z2 ~ N(0, 1), z1 | z2 ~ N(A z2 + B, S^2), logits SLOPE z1 in N dimensions
@@ -340,6 +342,36 @@ def test_three_codewords() -> None:
 
         evidence = integrate.quad(joint, -12, 12, epsabs=1e-13)[0]
         assert float(truth.log_evidence[c]) == pytest.approx(math.log(evidence), abs=1e-9)
+
+
+def test_three_codewords_everywhere() -> None:
+    """Bounds, calibration and the codec: each against what the exact tables say."""
+    data, slopes = Words(), torch.tensor([2.0, -1.0, 0.5])
+
+    def model(x: Tensor) -> None:
+        with rows(x):
+            z1 = pyro.sample("z1", normal(x.new_zeros(len(x), 1), 1.0))
+            pyro.sample("x", dist.Bernoulli(logits=slopes * z1).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with rows(x):
+            pyro.sample("z1", normal(x @ torch.tensor([[1.0], [-1.0], [0.8]], dtype=x.dtype), 0.9))
+
+    truth = exact.solve(model, guide, data)
+    joint = exact.solve_joint(model, guide, data, truth)
+    assert [row["codeword"] for row in exact.posterior_checks(truth, joint)] == [0, 1, 2] * 2
+    bound = bounds.importance_bound(model, guide, data, 10, repeats=4000)
+    expected = joint.law.expected_bound([10])[0]
+    assert ((bound.value - expected).abs() < 5.4 * bound.standard_error).all()
+    seen = diagnostics.simulate_calibration(model, guide, data, 4000).codeword
+    shares = torch.stack([(seen == c).double().mean() for c in range(3)])
+    # Hoeffding's inequality, at a chance of 1e-6.
+    assert ((shares - truth.log_evidence.exp()).abs() < (math.log(2e6) / 8000) ** 0.5).all()
+    codec = Codec(model, guide, data, bins=256)
+    samples = np.random.default_rng(0).integers(0, 3, 2000).astype(np.uint8)
+    words = codec.encode(samples)
+    assert (codec.decode(words, len(samples)) == samples).all()
+    assert codec.rate.mean == pytest.approx(codec.rate.neg_elbo, rel=0.05)
 
 
 class Learned(PyroModule):
