@@ -94,15 +94,15 @@ class Pair:
     def likelihood(self, values: Latents) -> Tensor:
         """log p(x|z), nats, summed over all that is observed: values ``(N, 1 or M)`` to ``(N, M)``."""
         count = len(next(iter(values.values())))
-        # In blocks: all the logits at once would be gigabytes.
-        size = max(1, BLOCK // self.x.numel())
-        blocks = []
-        for start in range(0, count, size):
-            sites = self.model.run({name: value[start : start + size] for name, value in values.items()}, self.x)
+        # In blocks: all the logits at once would be gigabytes. And into a table that is there already: what is kept
+        # between two blocks' logits would leave holes, of their size, in the process's memory.
+        table = torch.empty(count, self.words, dtype=torch.float64)
+        for rows in torch.arange(count).split(max(1, BLOCK // self.x.numel())):
+            sites = self.model.run({name: value[rows] for name, value in values.items()}, self.x)
             parts = [sites[name]["fn"].log_prob(sites[name]["value"]) for name in self.model.observed]
             total = sum(parts[1:], parts[0])
-            blocks.append(total if self.model.leading else total.unflatten(-1, (-1, self.words)))
-        return torch.cat(blocks)
+            table[rows] = total if self.model.leading else total.unflatten(-1, (-1, self.words))
+        return table
 
     def _find_whether_x_needs_top(self) -> bool:
         if len(self.latents) == 1:
