@@ -21,7 +21,6 @@ from torch.overrides import TorchFunctionMode
 from pyro_onebit.errors import ProgramError
 from pyro_onebit.reproducibility import default_dtype
 
-_INF = math.inf
 #: Latents by name, each of shape ``(draws, M)``: a value for each draw and each codeword.
 Latents = dict[str, Tensor]
 
@@ -98,7 +97,9 @@ def log_density(fn: Any, value: Tensor) -> Tensor:
     """
     log_prob: Tensor = fn.log_prob(value)
     if log_prob.numel() and not torch.isfinite(log_prob.amax()):
-        left, right = (fn.log_prob(value.nextafter(torch.tensor(end, dtype=value.dtype))) for end in (-_INF, _INF))
+        left, right = (
+            fn.log_prob(value.nextafter(torch.tensor(end, dtype=value.dtype))) for end in (-math.inf, math.inf)
+        )
         log_prob = torch.where(log_prob == torch.inf, torch.where(torch.isfinite(left), left, right), log_prob)
     inside = _is_inside(fn, value)
     return log_prob if inside is None else torch.where(inside, log_prob, -torch.inf)

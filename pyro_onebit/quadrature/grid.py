@@ -13,7 +13,7 @@ ORDER = 12
 NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(ORDER))
 
 
-def _legendre(t: Tensor, degree: int) -> Tensor:
+def legendre(t: Tensor, degree: int) -> Tensor:
     """Legendre polynomials up to a degree, shape ``(..., degree + 1)``."""
     return torch.from_numpy(np.polynomial.legendre.legvander(t.numpy(), degree))
 
@@ -23,15 +23,15 @@ def _integrated(t: Tensor) -> Tensor:
 
     Those of (2k + 1) P_k are P_{k+1} - P_{k-1}, with P_{-1} = -1 to make them vanish at -1.
     """
-    values = _legendre(t, ORDER)
+    values = legendre(t, ORDER)
     before = torch.cat([-torch.ones_like(values[..., :1]), values[..., :-2]], -1)
     return (values[..., 1:] - before) / (2.0 * torch.arange(ORDER, dtype=values.dtype) + 1.0)
 
 
 #: From values at the nodes to the coefficients of Legendre polynomials.
-_TO_LEGENDRE = torch.linalg.inv(_legendre(NODES, ORDER - 1))
+TO_LEGENDRE = torch.linalg.inv(legendre(NODES, ORDER - 1))
 #: From values at the nodes to the integrals from -1 to each node.
-_CUMULATIVE = _integrated(NODES) @ _TO_LEGENDRE
+_CUMULATIVE = _integrated(NODES) @ TO_LEGENDRE
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Grid:
     def interpolated(self, values: Tensor, z: Tensor) -> Tensor:
         """The panels' polynomials through values at the nodes, ``(N,)``, at z ``(K,)`` within the grid, ``(K,)``."""
         panel, t = self._locate(z)
-        coefficients = values.unflatten(0, (-1, ORDER)) @ _TO_LEGENDRE.T
-        return (_legendre(t, ORDER - 1) * coefficients[panel]).sum(-1)
+        coefficients = values.unflatten(0, (-1, ORDER)) @ TO_LEGENDRE.T
+        return (legendre(t, ORDER - 1) * coefficients[panel]).sum(-1)
 
     def integral_to(self, values: Tensor, z: Tensor) -> Tensor:
         """The integral from the first edge to z ``(K,)``, of a function given at the nodes, ``(N,)``; ``(K,)``."""
@@ -103,7 +103,7 @@ class Grid:
         panels = values.unflatten(0, (-1, ORDER))
         half = 0.5 * self.widths
         whole = half * (panels @ WEIGHTS)
-        inside = half[panel] * (_integrated(t) * (panels @ _TO_LEGENDRE.T)[panel]).sum(-1)
+        inside = half[panel] * (_integrated(t) * (panels @ TO_LEGENDRE.T)[panel]).sum(-1)
         return (whole.cumsum(0) - whole)[panel] + inside
 
     def _locate(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -111,24 +111,34 @@ class Product:
 
     def sums(self, *functions: Terms) -> list[tuple[Tensor, Tensor]]:
         """Sums of the product times functions, each over lower nodes, ``(B, M)``, and over top nodes, ``(L, M)``."""
-        return list(zip(self.sums_over(0, *functions), self.sums_over(1, *functions), strict=True))
+        return list(zip(*self._sums((0, 1), functions), strict=True))
 
     def sums_over(self, axis: int, *functions: Terms) -> list[Tensor]:
         """The same over lower nodes alone, where axis is 0, ``(B, M)``, or over top nodes, ``(L, M)``."""
+        [along] = self._sums((axis,), functions)
+        return along
+
+    def _sums(self, axes: Sequence[int], functions: Sequence[Terms]) -> list[list[Tensor]]:
         if not (self.is_tame and all(_is_finite(table) for terms in functions for _, table in terms)):
-            return [self._all_sums(terms)[axis] for terms in functions]
+            both = [self._all_sums(terms) for terms in functions]
+            return [[pair[axis] for pair in both] for axis in axes]
         parts = [_sorted([table if sign == 1.0 else sign * table for sign, table in terms]) for terms in functions]
+        # Of functions of both latents, times the rest of the product.
+        parts = [
+            (up, low, dense if dense is None or self.dense is None else self.dense * dense) for up, low, dense in parts
+        ]
+        return [self._tame_sums(axis, parts) for axis in axes]
+
+    def _tame_sums(self, axis: int, parts: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> list[Tensor]:
         # Factors that stay, and factors that are summed over.
         own, other, over = (self.of_top, self.of_low, _over_low) if axis == 0 else (self.of_low, self.of_top, _over_top)
         # All at once: to read the product is what takes time.
         columns = torch.cat([other, *(other * (low if axis == 0 else up) for up, low, _ in parts)], -1)
         mass, *moments = over(self.dense, columns).split(self.words, -1)
         results = []
-        for (up, low, dense), moment in zip(parts, moments, strict=True):
+        for (up, low, product), moment in zip(parts, moments, strict=True):
             result = own * ((up if axis == 0 else low) * mass + moment)
-            if dense is not None:
-                result = result + own * over(dense if self.dense is None else self.dense * dense, other)
-            results.append(result)
+            results.append(result if product is None else result + own * over(product, other))
         return results
 
     def _all_sums(self, terms: Terms) -> tuple[Tensor, Tensor]:

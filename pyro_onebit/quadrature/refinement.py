@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_onebit.quadrature.grid import NODES, ORDER, WEIGHTS, Grid, nodes_between
+from pyro_onebit.quadrature.grid import NODES, ORDER, TO_LEGENDRE, WEIGHTS, Grid, legendre, nodes_between
 
 #: The polynomial through values at the nodes, at -1 and at 1.
-_AT_ENDS = torch.from_numpy(
-    np.polynomial.legendre.legvander([-1.0, 1.0], ORDER - 1)
-    @ np.linalg.inv(np.polynomial.legendre.legvander(NODES.numpy(), ORDER - 1))
-)
+_AT_ENDS = legendre(torch.tensor([-1.0, 1.0], dtype=torch.float64), ORDER - 1) @ TO_LEGENDRE
 
 
 def _evaluate(f: Callable[[Tensor], Tensor], nodes: Tensor) -> Tensor:

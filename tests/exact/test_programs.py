@@ -314,19 +314,26 @@ class Words:
         return torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 
 
-def test_three_codewords() -> None:
-    data, slopes = Words(), torch.tensor([2.0, -1.0, 0.5])
+SLOPES = torch.tensor([2.0, -1.0, 0.5])
 
-    def model(x: Tensor) -> None:
-        with rows(x):
-            z1 = pyro.sample("z1", normal(x.new_zeros(len(x), 1), 1.0))
-            pyro.sample("x", dist.Bernoulli(logits=slopes * z1).to_event(1), obs=x)
 
+def of_words(x: Tensor) -> None:
+    with rows(x):
+        z1 = pyro.sample("z1", normal(x.new_zeros(len(x), 1), 1.0))
+        pyro.sample("x", dist.Bernoulli(logits=SLOPES * z1).to_event(1), obs=x)
+
+
+def guide_of_words(scale: float) -> Callable[[Tensor], None]:
     def guide(x: Tensor) -> None:
         with rows(x):
-            pyro.sample("z1", normal(x @ torch.tensor([[1.0], [-1.0], [0.8]], dtype=x.dtype), 0.3))
+            pyro.sample("z1", normal(x @ torch.tensor([[1.0], [-1.0], [0.8]], dtype=x.dtype), scale))
 
-    figures = exact.evaluate(model, guide, data)
+    return guide
+
+
+def test_three_codewords() -> None:
+    data = Words()
+    figures = exact.evaluate(of_words, guide_of_words(0.3), data)
     means = [0.8, -1.0, 0.8]
     kl = [0.5 * (m**2 + 0.09 - 1) - math.log(0.3) for m in means]
     assert figures["kl1"] == pytest.approx(0.5 * kl[0] + 0.3 * kl[1] + 0.2 * kl[2], abs=1e-9)
@@ -335,7 +342,7 @@ def test_three_codewords() -> None:
     assert truth.order.tolist()[0] == 1
     assert (truth.log_truncated.exp() @ truth.weights).tolist() == pytest.approx([1.0] * 3, abs=1e-9)
     for c, word in enumerate(data.codewords):
-        signs = (2 * word - 1) * slopes
+        signs = (2 * word - 1) * SLOPES
 
         def joint(z: float, signs: Tensor = signs) -> float:
             return float(stats.norm.pdf(z) * torch.sigmoid(signs.double() * z).prod())
@@ -346,17 +353,8 @@ def test_three_codewords() -> None:
 
 def test_three_codewords_everywhere() -> None:
     """Bounds, calibration and the codec: each against what the exact tables say."""
-    data, slopes = Words(), torch.tensor([2.0, -1.0, 0.5])
-
-    def model(x: Tensor) -> None:
-        with rows(x):
-            z1 = pyro.sample("z1", normal(x.new_zeros(len(x), 1), 1.0))
-            pyro.sample("x", dist.Bernoulli(logits=slopes * z1).to_event(1), obs=x)
-
-    def guide(x: Tensor) -> None:
-        with rows(x):
-            pyro.sample("z1", normal(x @ torch.tensor([[1.0], [-1.0], [0.8]], dtype=x.dtype), 0.9))
-
+    data = Words()
+    model, guide = of_words, guide_of_words(0.9)
     truth = exact.solve(model, guide, data)
     joint = exact.solve_joint(model, guide, data, truth)
     assert [row["codeword"] for row in exact.posterior_checks(truth, joint)] == [0, 1, 2] * 2
