@@ -14,8 +14,8 @@ from pyro_onebit.programs.densities import DataLike, Densities
 from pyro_onebit.programs.layout import check_data, check_prior, choose_layout
 from pyro_onebit.programs.program import Conditional, Latents, Program
 
-#: Numbers in one temporary matrix: 2 million float64 are 16 MB, which a core's cache still helps.
-BLOCK = 2**21
+#: Numbers in one temporary matrix: half a million float64 are 4 MB, which a core's cache still holds.
+BLOCK = 2**19
 
 
 class Pair:
