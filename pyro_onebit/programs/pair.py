@@ -37,7 +37,8 @@ class Pair:
         check_data(self.x, self.probs)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)  # a program is tried at the same places each time
-            self.model, self.guide = Program("model", model, self.x), Program("guide", guide, self.x)
+            self.model = Program("model", model, self.x)
+            self.guide = Program("guide", guide, self.x, self.model.supports)
             #: The latents' names, the lowest first: the model draws the top one first.
             self.latents = self.model.latents[::-1]
             self._check_sites()
