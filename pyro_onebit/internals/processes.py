@@ -134,6 +134,8 @@ class _Worker:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.DEVNULL,
+                stdout=_descriptor(sys.stdout),
+                stderr=_descriptor(sys.stderr),
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **_ONE_THREAD},
             )
@@ -169,6 +171,13 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self.pipe.close()
+
+
+def _descriptor(stream: Any) -> int | None:
+    """Where a stream leads, which need not be what it led to when Python began."""
+    with suppress(OSError, ValueError, AttributeError):
+        return int(stream.fileno())
+    return None
 
 
 def serve(pipe: int) -> NoReturn:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 
-try:
-    import matplotlib as matplotlib
-except ValueError:
-    # As where a notebook runs a command, of another environment that has not got the notebook's backend.
-    _named = os.environ.pop("MPLBACKEND", "")
-    import matplotlib as matplotlib
+# A notebook names its own backend to the commands that it runs, which may be of an environment that has not got it.
+_named = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
 
+import matplotlib as matplotlib  # noqa: E402
+
+if _named is not None:
     os.environ["MPLBACKEND"] = _named
+    with suppress(ValueError):
+        matplotlib.rcParams["backend"] = _named

@@ -98,9 +98,9 @@ def claim_run(path: Path, *, force: bool = False) -> None:
     Raises:
         InputError: If something there is not ours.
     """
+    claim(path / _METRICS, _MARKS[_METRICS], force=force)
     # Of a finished run nothing else is written.
-    names = (_METRICS, _POSTERIOR) if is_finished(path) else tuple(_MARKS)
-    for name in names:
+    for name in [_POSTERIOR] if is_finished(path) else _MARKS:
         claim(path / name, _MARKS[name], force=force)
 
 
