@@ -272,6 +272,16 @@ def bad_guides() -> None:
         def forward(self, x: Tensor) -> None:
             raise KeyError("what a guide may do")
 
+    @register_guide("exits")
+    class Exits(GaussianGuide):
+        def forward(self, x: Tensor) -> None:
+            sys.exit(3)
+
+    @register_guide("sleeps")
+    class Sleeps(GaussianGuide):
+        def forward(self, x: Tensor) -> None:
+            time.sleep(600)
+
     @register_guide("kills")
     class Kills(GaussianGuide):
         def __init__(self, *args: object, **kwargs: object) -> None:
@@ -282,24 +292,24 @@ def bad_guides() -> None:
 
 @pytest.mark.usefixtures("bad_guides")
 def test_a_failure_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    arguments = ["study", *SMALL, "--guides", "gaussian", "raises", "--jobs", "1", "--out", str(tmp_path)]
+    arguments = ["study", *SMALL, "--guides", "gaussian", "raises", "exits", "--jobs", "1", "--out", str(tmp_path)]
     assert main(arguments) == 1
     reason = "guide 'raises', model 'one_layer': the guide fails on the codewords: KeyError: 'what a guide may do'"
     assert reason in capsys.readouterr().err
     assert read_table(tmp_path / "results.csv")["guide"].tolist() == ["gaussian"]
-    [row] = records(read_table(tmp_path / "failures.csv"))
-    assert (row["guide"], row["reason"]) == ("raises", reason)
+    failed = {row["guide"]: row["reason"] for row in records(read_table(tmp_path / "failures.csv"))}
+    assert failed == {"raises": reason, "exits": "SystemExit: 3"}
 
 
 @pytest.mark.usefixtures("bad_guides")
 def test_a_run_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
-    configs = [
-        Config(ndims=3, steps=5, guide=guide, seed=s) for guide, s in (("gaussian", 0), ("kills", 0), ("gaussian", 1))
-    ]
-    study = run_study(configs, tmp_path, jobs=2)
+    pairs = (("gaussian", 0), ("kills", 0), ("sleeps", 0), ("gaussian", 1))
+    configs = [Config(ndims=3, steps=5, guide=guide, seed=seed) for guide, seed in pairs]
+    study = run_study(configs, tmp_path, jobs=2, timeout=10.0)
     assert study.table["seed"].tolist() == [0, 1]
-    [reason] = study.failures.values()
-    assert "each process that trained it was killed" in reason
+    killed, late = study.failures.values()
+    assert "each process that trained it was killed" in killed
+    assert late == "it did not end within 10.0 seconds; the same command resumes it"
 
 
 def test_a_cluster_that_loses_a_worker(tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ def containers(args: argparse.Namespace) -> Iterator[Row]:
         damaged, kind = _damaged(container, i, chance)
         yield called("containers", kind, restored(damaged), lambda found: found == content)
     body = container[:-16]
-    for i in range(args.signed):
+    for _ in range(args.signed):
         forged = bytearray(body)
-        for _ in range(chance.randint(1, 3)):
-            forged[chance.randrange(len(body))] = chance.randrange(256)
+        for at in chance.sample(range(len(body)), chance.randint(1, 3)):
+            forged[at] = chance.randrange(256)
         whole = bytes(forged) + hashlib.sha256(forged).digest()[:16]
         yield called("containers", "signed", restored(whole), lambda found: found == content)
     sure = fresh(args.out / "sure")
@@ -98,8 +98,10 @@ def files(args: argparse.Namespace) -> Iterator[Row]:
         shutil.copytree(place / "study", own)
         run = own / "runs" / chance.choice(runs).name
         target = chance.choice(
-            [run / "config.json", run / "metrics.json", run / "history.csv", run / "parameters.safetensors"]
-            + [own / "results.csv", own / "study.toml"]
+            [
+                *(run / name for name in ("config.json", "metrics.json", "history.csv", "parameters.safetensors")),
+                *(own / name for name in ("results.csv", "study.toml")),
+            ]
         )
         what = f"{target.name}: {_forge(target, i, chance)}"
         if target.parent == run:
@@ -167,18 +169,17 @@ def states(args: argparse.Namespace) -> Iterator[Row]:
     same = lambda run: run.history == expected.history and _loss(run) == _loss(expected)  # noqa: E731
     path = place / "progress.safetensors"
 
-    class Stop(Exception):
-        pass
+    class EveryStep(StateFile):
+        def due(self) -> bool:
+            return True
 
     def stop(step: int) -> None:
-        kept._last = -1e9
         if step == 7:
-            raise Stop
+            raise KeyboardInterrupt
 
-    kept = StateFile(path, config)
     try:
-        fit(*build(config), config, on_step=stop, checkpoint=kept)
-    except Stop:
+        fit(*build(config), config, on_step=stop, checkpoint=EveryStep(path, config))
+    except KeyboardInterrupt:
         whole = path.read_bytes()
     resumed = lambda: fit(*build(config), config, checkpoint=StateFile(path, config))  # noqa: E731
     yield called("states", "whole", resumed, same)
@@ -196,9 +197,8 @@ def states(args: argparse.Namespace) -> Iterator[Row]:
             except ValueError:  # it is not JSON
                 continue
         # What is plausible cannot be told from what was there; what is not must not be taken.
-        yield called(
-            "states", kind, resumed, same if i % 3 == 0 else lambda run: torch.isfinite(_parameters(run)).all()
-        )
+        plausible = lambda run: bool(torch.isfinite(_parameters(run)).all())  # noqa: E731
+        yield called("states", kind, resumed, plausible if i % 3 else same)
 
 
 def _forge_state(state: dict[str, Any], chance: random.Random) -> str:

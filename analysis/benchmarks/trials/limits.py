@@ -76,7 +76,6 @@ def settings(args: argparse.Namespace) -> Iterator[Row]:
         "meta as default device": lambda: torch.device("meta"),
         "two threads": lambda: _set(torch.set_num_threads, 2, 1),
         "Pyro's validation": lambda: pyro.validation_enabled(True),
-        "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True),
         "deterministic algorithms": lambda: _set(torch.use_deterministic_algorithms, True, False),
     }
     for name, context in around.items():

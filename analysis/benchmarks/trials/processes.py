@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def kills(args: argparse.Namespace) -> Iterator[Row]:
         for name, reached in phases.items():
             shutil.rmtree(out / "figures", ignore_errors=True)
             begun = Begun(study(args, out))
-            alive = begun.until(lambda reached=reached: reached(out), chance.uniform(0.0, delays[name]))
+            alive = begun.until(partial(reached, out), chance.uniform(0.0, delays[name]))
             ended, orphan = begun.send(signal.SIGKILL) if alive else (Ended(0, "", "Traceback: it had ended"), False)
             rows.append((f"a kill while {name}", ended, orphan))
         ended, same = _completed(args, out, expected)
