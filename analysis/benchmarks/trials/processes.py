@@ -160,7 +160,7 @@ GUIDES = {
     "forks": ("subprocess.Popen(['sleep', '1'])", None),
 }
 SCRIPT = """
-import atexit, ctypes, os, resource, subprocess, sys, time
+import sys
 from pyro_onebit import GaussianGuide, register_guide
 from pyro_onebit.cli import main
 
@@ -169,7 +169,7 @@ def hostile(name, source):
         def forward(self, x):
             if not getattr(self, "done", False):
                 self.done = True
-                exec(source)
+                exec("import ctypes, os, resource, subprocess, sys, time\n" + source)
             return super().forward(x)
     Hostile.__qualname__ = name
     register_guide(name)(Hostile)
