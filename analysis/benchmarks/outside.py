@@ -4,9 +4,9 @@
     python analysis/benchmarks/outside.py --sections outputs containers    # some of it
 
 Each attempt says whether a traceback came out, a result was wrong, a file was lost that was not ours, or a process was
-left behind. Writes ``outside.csv``, a row for each section, ``attempts.csv``, one for each attempt that showed a fault
-and each kind's first, and ``outside.png``; prints the table and what came of it. Some attempts need the right to make
-device nodes and to mount a small file system.
+left behind. Writes ``attempts-SECTION.csv``, a row for each attempt, and of all sections that are there by then
+``outside.csv``, a row for each, and ``outside.png``; prints that table and what came of it. Some attempts need the right
+to make device nodes and to mount a small file system.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from trials import SECTIONS, Row, answer, summarise
 
+from pyro_onebit.files import write_table
 from pyro_onebit.plots import LIGHT, PALETTE, save
 from pyro_onebit.reporting import markdown_table
 from pyro_onebit.studies import Column
@@ -29,20 +30,18 @@ FAULTS = ("traceback", "wrong", "lost", "orphan")
 
 def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
     for name in args.sections:
         start = time.monotonic()
         own = list(SECTIONS[name](args))
-        rows += own
+        pd.DataFrame(own).to_csv(args.out / f"attempts-{name}.csv", index=False)
         print(f"{name}: {answer(own)} {time.monotonic() - start:.0f} s", flush=True)
         for row in own:
             if any(row[fault] for fault in FAULTS):
                 print(f"  {row}", flush=True)
-    attempts = pd.DataFrame(rows)
-    shown = attempts[list(FAULTS)].any(axis=1) | ~attempts.duplicated(["section", "what"])
-    attempts[shown].to_csv(args.out / "attempts.csv", index=False)
+    paths = [path for name in SECTIONS if (path := args.out / f"attempts-{name}.csv").exists()]
+    rows: list[Row] = pd.concat(map(pd.read_csv, paths)).to_dict("records")
     table = summarise(rows)
-    pd.DataFrame(table).to_csv(args.out / "outside.csv", index=False)
+    write_table(args.out / "outside.csv", pd.DataFrame(table))
     save(draw(table), args.out / "outside.png", "Attempts of each kind, and those that showed a fault.")
     print(markdown_table(table, [Column(str(name)) for name in table[0]]))
     print(answer(rows))

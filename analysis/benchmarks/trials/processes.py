@@ -169,7 +169,7 @@ def hostile(name, source):
         def forward(self, x):
             if not getattr(self, "done", False):
                 self.done = True
-                exec("import ctypes, os, resource, subprocess, sys, time\n" + source)
+                exec("import ctypes, os, resource, subprocess, sys, time; " + source)
             return super().forward(x)
     Hostile.__qualname__ = name
     register_guide(name)(Hostile)
