@@ -4,8 +4,8 @@
     python analysis/benchmarks/outside.py --sections outputs containers    # some of it
 
 Each attempt says whether a traceback came out, a result was wrong, a file was lost that was not ours, or a process was
-left behind. Writes ``attempts-SECTION.csv``, a row for each attempt, and of all sections that are there by then
-``outside.csv``, a row for each, and ``outside.png``; prints that table and what came of it. Some attempts need the right
+left behind. Writes ``attempts-SECTION.csv``, a row for each attempt, and, of all sections that are there by then,
+``outside.csv``, a row for each, and ``outside.png``; prints that table and what came of it. Some need the right
 to make device nodes and to mount a small file system.
 """
 

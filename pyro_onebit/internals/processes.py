@@ -14,8 +14,7 @@ from enum import Enum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread, current_thread, main_thread
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -119,6 +118,19 @@ def in_processes(
             worker.end()
 
 
+#: What such a process runs. Before all that takes time to import, it sees to it that it ends with its pipe: when the
+#: process at the other end is gone, whatever a task is at by then.
+_CODE = """
+import os, select, sys, threading
+end = select.poll()
+end.register({pipe}, 0)
+threading.Thread(target=lambda: end.poll() and os._exit(1), daemon=True).start()
+sys.path[:] = {path!r}
+from {module} import serve
+serve({pipe})
+"""
+
+
 class _Worker:
     """One process, seen from here."""
 
@@ -127,7 +139,7 @@ class _Worker:
         self.task: _Task | None = None
         self._since = math.inf
         self.pipe, theirs = Pipe()
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({theirs.fileno()})"
+        code = _CODE.format(pipe=theirs.fileno(), path=sys.path, module=__name__)
         # A Ctrl-C is for this process alone, which then ends the others: what is blocked here is blocked there.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -181,25 +193,21 @@ def _descriptor(stream: Any) -> int | None:
 
 
 def serve(pipe: int) -> NoReturn:
-    """What such a process does: one task after another, until its pipe ends."""
+    """What such a process does: one task after another."""
     # A program's own processes must not hold it open.
     os.set_inheritable(pipe, False)
-    connection, tasks = Connection(pipe), SimpleQueue[bytes]()
+    connection = Connection(pipe)
     with suppress(OSError):  # where memory ends, the kernel is to end this process, not the one that waits for it
         Path("/proc/self/oom_score_adj").write_text("1000")
-
-    def receive() -> None:
-        with suppress(EOFError, OSError):
-            while True:
-                tasks.put(connection.recv_bytes())
-        os._exit(1)  # whatever a task is at: nobody waits for it
-
-    Thread(target=receive, daemon=True).start()
     content: tuple[Any, BaseException | None] = (None, None)
     while True:
-        connection.send_bytes(cloudpickle.dumps(content))
-        function, task = cloudpickle.loads(tasks.get())
         try:
+            connection.send_bytes(cloudpickle.dumps(content))
+            given = connection.recv_bytes()
+        except (EOFError, OSError):  # the other end is gone
+            os._exit(1)
+        try:
+            function, task = cloudpickle.loads(given)
             content = function(*task), None
         except KeyboardInterrupt:
             content = Lost.INTERRUPTED, None
