@@ -44,7 +44,7 @@ def tried(python: str, resolution: str, args: argparse.Namespace) -> dict[str, A
     shutil.rmtree(place, ignore_errors=True)
     own = place / "bin" / "python"
     subprocess.run([*UV, "venv", "-q", "--python", python, str(place)], check=True)
-    install = [*UV, "pip", "install", "-q", "--python", str(own), "--resolution", resolution]
+    install = [*UV, "pip", "install", "-q", "--compile-bytecode", "--python", str(own), "--resolution", resolution]
     installed = subprocess.run([*install, f"{ROOT}[test]"], capture_output=True, text=True, check=False)
     row = {"date": f"{datetime.date.today()}", "python": python, "resolution": resolution}
     if installed.returncode:
