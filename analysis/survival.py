@@ -26,9 +26,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from common import write
 from matplotlib.figure import Figure
+from safetensors import safe_open
 
 from pyro_onebit.files import read_table
 from pyro_onebit.plots import LIGHT, PALETTE
@@ -60,7 +60,10 @@ def results(out: Path) -> list[dict[str, Any]]:
 
 def row_of(section: str, trial: int, at: float, out: Path) -> dict[str, Any]:
     """What was there at a disturbance: finished runs, and the steps that the states of the others had come to."""
-    states = [torch.load(path, weights_only=True)["step"] for path in sorted(out.glob("runs/*/progress.pt"))]
+    states = []
+    for path in sorted(out.glob("runs/*/progress.safetensors")):
+        with safe_open(path, "pt") as file:
+            states.append(json.loads(file.metadata()["state"])["step"])
     found = {"finished": finished(out), "states": len(states), "steps_kept": " ".join(map(str, states))}
     return {"section": section, "trial": trial, "at": at, **found}
 

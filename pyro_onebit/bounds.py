@@ -15,6 +15,7 @@ from torch import Tensor
 from pyro_onebit.diagnostics import khat, khat_threshold
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Joint, Truth, draw_posterior, finite
+from pyro_onebit.memory import check_memory
 from pyro_onebit.programs import DataLike, Pair
 from pyro_onebit.reproducibility import seeded
 
@@ -24,6 +25,8 @@ __all__ = ["Estimate", "bound_table", "eubo", "importance_bound", "log_weights",
 _DRAWS = 2**20
 #: Draws a codeword that go through the networks at once.
 _AT_ONCE = 2**14
+#: Memory that a weight takes, and its copies on the way.
+_WEIGHT_BYTES = 24
 #: Repeats whose k̂ is fitted: a fit takes longer than the draws do.
 _FITTED = 32
 
@@ -81,8 +84,10 @@ def log_weights(model: Any, guide: Any, data: DataLike, draws: int, seed: int = 
         Nats, shape ``(draws, M)``.
     """
     _check_counts(draws=draws)
+    pair = Pair(model, guide, data)
+    check_memory(_WEIGHT_BYTES * draws * pair.words, f"{draws} draws")
     with seeded(seed):
-        return _draw_log_weights(Pair(model, guide, data), draws)
+        return _draw_log_weights(pair, draws)
 
 
 def _draw_log_weights(pair: Pair, draws: int) -> Tensor:
@@ -111,12 +116,14 @@ def importance_bound(
         seed: Of the draws; torch's generator is left as it was.
 
     Raises:
-        InputError: If `particles` or `repeats` is below 1, or `alpha` not finite.
+        InputError: If `particles` or `repeats` is below 1 or needs more memory than there is, or `alpha` not finite.
         ArithmeticError: If a parameter is not finite.
     """
     _check_counts(particles=particles, repeats=repeats)
     _check_order(alpha)
     pair = Pair(model, guide, data)
+    held = max(particles, min(_DRAWS, particles * repeats)) + repeats
+    check_memory(_WEIGHT_BYTES * held * pair.words, f"a bound of {particles} particles, {repeats} times,")
     parts: list[tuple[Tensor, ...]] = []
     shape = torch.empty(0)
     with seeded(seed):
@@ -162,6 +169,10 @@ def pyro_bound(
     """
     _check_counts(particles=particles, repeats=repeats)
     _check_order(alpha)
+    x = data.codewords
+    check_memory(
+        x.element_size() * particles * x.shape[-1], f"{particles} particles at once, {x.shape[-1]} logits each,"
+    )
     settings: dict[str, Any] = {"num_particles": particles, "vectorize_particles": True, "max_plate_nesting": 1}
     elbo = Trace_ELBO(**settings) if alpha == 1.0 else RenyiELBO(alpha=alpha, **settings)
     with seeded(seed), pyro.get_param_store().scope():

@@ -1,15 +1,20 @@
-"""What the last digit of a result depends on beside its inputs: seeds, threads and the default dtype."""
+"""What the last digit of a result depends on beside its inputs: seeds, threads, and settings of torch and numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 
+import numpy as np
 import torch
 
 from pyro_onebit.errors import InputError
 
-__all__ = ["check_seed", "default_dtype", "one_thread", "seeded"]
+__all__ = ["check_seed", "default_dtype", "one_thread", "seeded", "usual_arithmetic"]
+
+#: torch and Pyro have one state for all threads of a process.
+_ALONE = RLock()
 
 
 def check_seed(seed: int) -> None:
@@ -26,7 +31,7 @@ def seeded(seed: int) -> Iterator[None]:
         InputError: If the seed is out of range.
     """
     check_seed(seed)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with _ALONE, torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         yield
 
@@ -40,6 +45,30 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def usual_arithmetic() -> Iterator[None]:
+    """Within, this thread alone computes, on one of torch's threads, and as if the caller had set nothing.
+
+    That is: gradients are recorded, nothing is in inference mode or autocast, tensors are made on the processor,
+    products of matrices have their full precision, and numpy warns of what it warns of by default.
+    """
+    precision = torch.get_float32_matmul_precision()
+    with (
+        _ALONE,
+        one_thread(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.device("cpu"),
+        np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
+    ):
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
 
 
 @contextmanager

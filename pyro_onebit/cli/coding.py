@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pyro_onebit.cli.parser import Command, Outcome
-from pyro_onebit.coding import Codec, Report, pack, unpack
+from pyro_onebit.coding import BYTES_TO_ENCODE, MAGIC, Codec, Report, pack, unpack
 from pyro_onebit.errors import InputError
-from pyro_onebit.files import check_writable, read_whole, write_whole
+from pyro_onebit.files import check_writable, claim, read_whole, refuse_link, write_whole
 from pyro_onebit.studies import load_run
 
 _RUN: dict[str, Any] = {"flag": "--run", "metavar": "DIR"}
@@ -27,6 +27,7 @@ class EncodeCommand(Command):
         points: Points of z1's grid, with two layers.
         seed: Seed of the dither and of the initial bits.
         naive: Draw latents from the bits as they are, without dither: they are then not the guide's.
+        force: Replace a file that is no container.
         quiet: Show no progress bar.
     """
 
@@ -37,17 +38,19 @@ class EncodeCommand(Command):
     points: int = 512
     seed: int = 0
     naive: bool = False
+    force: bool = False
     quiet: bool = False
 
     def run(self) -> Outcome:
         """Read, encode and write."""
-        content = read_whole(self.file)
+        _check_places(self.file, self.out)
+        claim(self.out, b"" if self.force else MAGIC)
+        content = read_whole(self.file, copies=BYTES_TO_ENCODE)
         run = load_run(self.run_directory)
-        check_writable(self.out.parent)
         settings: dict[str, Any] = {"bins": self.bins, "points": self.points, "seed": self.seed}
         codec = Codec(run.model, run.guide, run.data, dither=not self.naive, **settings)
         container, report = pack(codec, content, quiet=self.quiet)
-        write_whole(self.out, container)
+        write_whole(self.out, container, MAGIC, force=self.force)
         return _outcome(report)
 
 
@@ -59,25 +62,36 @@ class DecodeCommand(Command):
         container: The container.
         file: The file to write.
         run_directory: The run's directory.
+        force: Replace a file.
         quiet: Show no progress bar.
     """
 
     container: Path = field(metadata={"positional": True, "metavar": "OUT"})
     file: Path = field(metadata={"positional": True, "metavar": "FILE"})
     run_directory: Path = field(metadata=_RUN)
+    force: bool = False
     quiet: bool = False
 
     def run(self) -> Outcome:
         """Read, decode, check and write."""
-        container = read_whole(self.container)
+        _check_places(self.container, self.file)
+        claim(self.file, b"" if self.force else None)
+        container = read_whole(self.container, magic=MAGIC)
         run = load_run(self.run_directory)
-        check_writable(self.file.parent)
         try:
             content, report = unpack(run.model, run.guide, run.data, container, quiet=self.quiet)
         except InputError as error:
             raise InputError(f"cannot decode {self.container}: {error}") from None
-        write_whole(self.file, content)
+        write_whole(self.file, content, force=self.force)
         return _outcome(report)
+
+
+def _check_places(source: Path, target: Path) -> None:
+    """Refuse to write where it is read from, or where nothing can be written."""
+    check_writable(target.parent)
+    refuse_link(target)
+    if source.exists() and target.exists() and source.samefile(target):
+        raise InputError(f"{target} is the file that is read; choose another name for what is written")
 
 
 def _outcome(report: Report) -> Outcome:

@@ -15,11 +15,13 @@ class ReportCommand(Command):
 
     Arguments:
         directory: The study's directory.
+        force: Replace a report.html that is not this command's.
     """
 
     directory: Path = field(metadata={"positional": True, "metavar": "DIR"})
+    force: bool = False
 
     def run(self) -> Outcome:
         """Read, write, and say where."""
-        path = write_report(self.directory)
+        path = write_report(self.directory, force=self.force)
         return Outcome({"report": str(path)}, str(path))

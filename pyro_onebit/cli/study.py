@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pyro_onebit.cli.output import say, tell
 from pyro_onebit.cli.parser import Command, Outcome
-from pyro_onebit.files import check_writable
+from pyro_onebit.errors import InputError
 from pyro_onebit.plots import Drawing, comparison_drawings, save_drawings, study_drawings
-from pyro_onebit.reporting import format_runs, write_report
+from pyro_onebit.reporting import claim_report, format_runs, write_report
 from pyro_onebit.studies import (
     Kind,
     Study,
     StudyGrid,
     acquire,
+    claim_run,
+    claim_tables,
     compare,
     missing,
     read_study,
     records,
     run_name,
+    run_path,
     run_study,
 )
 from pyro_onebit.training import Config
@@ -38,6 +41,8 @@ class GridCommand(Command):
         jobs: Processes, one thread each.
         cluster: Address of a Dask scheduler whose workers do the training and see the same files.
         out: Directory to write to.
+        timeout: Seconds after which a run is given up and counts as failed; its state is kept.
+        force: Replace files in the directory that are not this command's.
         dry_run: Only list the runs that are missing.
         quiet: Show no progress bar.
     """
@@ -47,6 +52,8 @@ class GridCommand(Command):
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     cluster: str | None = None
     out: Path = Path("results")
+    timeout: float | None = None
+    force: bool = False
     dry_run: bool = False
     quiet: bool = False
 
@@ -64,29 +71,39 @@ class GridCommand(Command):
         configs = self.grid.configs()
         if self.dry_run:
             return self._list(configs)
-        check_writable(self.out)
+        claim_tables(self.out, self._kind, force=self.force)
+        claim_report(self.out, force=self.force)
+        for config in configs:
+            claim_run(run_path(self.out, config), force=self.force)
         acquire(self.out, self.grid)
         try:
             study = self._train(configs)
         except KeyboardInterrupt:
             finished = len(configs) - len(missing(configs, self.out))
-            print(
-                f"interrupted: {finished} of {len(configs)} runs are finished; the same command resumes the others",
-                file=sys.stderr,
-            )
+            tell(f"interrupted: {finished} of {len(configs)} runs are finished; the same command resumes the others")
             raise
-        figures = save_drawings(self._drawings(study), self.out / "figures")
-        report = write_report(self.out)
+        figures, missed = save_drawings(self._drawings(study), self.out / "figures", force=self.force)
+        try:
+            report = str(write_report(self.out, force=self.force))
+        except Exception as error:  # after the work, its result comes whatever is the matter with its page
+            report, missed["report.html"] = "", error
+        for name, why in missed.items():
+            say(f"{name} is missing: {why or type(why).__name__}")
         for name, reason in study.failures.items():
-            print(f"error: {name} failed: {reason}", file=sys.stderr)
-        places = {"out": str(self.out), "figures": [str(path) for path in figures], "report": str(report)}
+            say(f"{name} failed: {reason}")
+        places = {"out": str(self.out), "figures": [str(path) for path in figures], "report": report or None}
         content = {"rows": records(study.table), "failures": study.failures, **places}
         drawn = ", ".join(path.name for path in figures)
         text = (
             f"{format_runs(study.table, self._kind)}\n"
-            f"written to {self.out}: {self._kind}.csv, runs/, figures/ ({drawn})\nOpen {report}"
-        )
-        return Outcome(content, text, code=1 if study.failures else 0)
+            f"written to {self.out}: {self._kind}.csv, runs/, figures/ ({drawn})"
+        ) + (f"\nOpen {report}" if report else "")
+        not_written = any(isinstance(why, InputError) for why in missed.values())
+        return Outcome(content, text, code=2 if not_written else 1 if study.failures or missed else 0)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"quiet": self.quiet, "timeout": self.timeout, "cluster": self.cluster}
 
     @property
     def _kind(self) -> Kind:
@@ -116,7 +133,7 @@ class StudyCommand(GridCommand):
         return "results"
 
     def _train(self, configs: list[Config]) -> Study:
-        return run_study(configs, self.out, self.jobs, quiet=self.quiet, cluster=self.cluster)
+        return run_study(configs, self.out, self.jobs, **self._settings)
 
     def _drawings(self, study: Study) -> Iterable[Drawing]:
         return study_drawings(study)
@@ -143,7 +160,7 @@ class CompareCommand(GridCommand):
         return "comparison"
 
     def _train(self, configs: list[Config]) -> Study:
-        return compare(configs, self.out, self.jobs, quiet=self.quiet, cluster=self.cluster)
+        return compare(configs, self.out, self.jobs, **self._settings)
 
     def _drawings(self, study: Study) -> Iterable[Drawing]:
         return comparison_drawings(study)

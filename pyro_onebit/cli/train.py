@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyro_onebit.cli.output import format_figures
+from pyro_onebit.cli.output import format_figures, tell
 from pyro_onebit.cli.parser import Command, Outcome
-from pyro_onebit.studies import is_finished, train, write_inference_data
+from pyro_onebit.studies import claim_run, is_finished, train, write_inference_data
 from pyro_onebit.training import Config
 
 
@@ -21,23 +20,26 @@ class TrainCommand(Command):
     Arguments:
         out: Directory to write to.
         config: What to train.
+        force: Replace files in the directory that are not a run's.
         quiet: Show no progress bar.
     """
 
     out: Path
     config: Config
+    force: bool = False
     quiet: bool = False
 
     def run(self) -> Outcome:
         """Train and write."""
+        claim_run(self.out, force=self.force)
         finished = is_finished(self.out)
         try:
             run = train(self.config, self.out, quiet=self.quiet)
         except KeyboardInterrupt:
-            print("interrupted: the same command resumes from the state that was kept last", file=sys.stderr)
+            tell("interrupted: the same command resumes from the state that was kept last")
             raise
         if finished:
-            print(f"{self.out} had this run already; it was not trained again", file=sys.stderr)
+            tell(f"{self.out} had this run already; it was not trained again")
         posterior = self.out / "posterior.nc"
         if not posterior.exists():
             write_inference_data(run, posterior)

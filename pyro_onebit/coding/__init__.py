@@ -1,7 +1,19 @@
 """The bits-back codec and its container."""
 
 from pyro_onebit.coding.codec import Codec, Rate
-from pyro_onebit.coding.container import Report, pack, unpack
+from pyro_onebit.coding.container import BYTES_TO_ENCODE, MAGIC, Report, pack, unpack
 from pyro_onebit.coding.entropy_models import PRECISION, Pixels, Table, exact_arithmetic
 
-__all__ = ["PRECISION", "Codec", "Pixels", "Rate", "Report", "Table", "exact_arithmetic", "pack", "unpack"]
+__all__ = [
+    "BYTES_TO_ENCODE",
+    "MAGIC",
+    "PRECISION",
+    "Codec",
+    "Pixels",
+    "Rate",
+    "Report",
+    "Table",
+    "exact_arithmetic",
+    "pack",
+    "unpack",
+]

@@ -16,12 +16,18 @@ from typing import Any
 import numpy as np
 
 from pyro_onebit.coding.codec import Codec
-from pyro_onebit.errors import DamagedError
+from pyro_onebit.errors import DamagedError, InputError
+from pyro_onebit.memory import check_memory
 from pyro_onebit.programs import DataLike
 
-_MAGIC, _FORMAT = b"onebit", 1
+MAGIC, _FORMAT = b"onebit", 1
 _HEADER = struct.Struct("<6sBBBHQQ16s16s")
 _DIGEST = 16
+#: Samples for each bit that words hold: more are neither encoded nor decoded. A run that costs next to nothing could
+#: else be made to decode for ever.
+_SAMPLES_A_BIT = 2**16
+#: Memory that encoding or decoding takes at least, for each byte of a file: a byte for each of its bits, and itself.
+BYTES_TO_ENCODE = 9
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,21 @@ class Report:
 
 
 def pack(codec: Codec, content: bytes, *, quiet: bool = True) -> tuple[bytes, Report]:
-    """The container of a file's content, and what its bits cost."""
+    """The container of a file's content, and what its bits cost.
+
+    Raises:
+        InputError: If they cost less than 2^-16 bits a sample, or need more memory than there is.
+    """
+    check_memory(BYTES_TO_ENCODE * len(content), f"to encode {len(content)} bytes")
     samples = np.unpackbits(np.frombuffer(content, np.uint8))
     words = codec.encode(samples, quiet=quiet)
+    if len(samples) > _capacity(words):
+        raise InputError(
+            f"the run codes {len(samples)} samples in {32 * len(words)} bits; a container has at most {_SAMPLES_A_BIT} "
+            "for each bit: take a run that is less sure of them"
+        )
     settings = (codec.dither, codec.bins.bit_length() - 1, codec.points, codec.seed)
-    header = _HEADER.pack(_MAGIC, _FORMAT, *settings, len(content), codec.fingerprint[:_DIGEST], _digest(content))
+    header = _HEADER.pack(MAGIC, _FORMAT, *settings, len(content), codec.fingerprint[:_DIGEST], _digest(content))
     body = header + words.astype("<u4").tobytes()
     container = body + _digest(body)
     return container, _report(codec, samples, words, len(container))
@@ -64,10 +80,10 @@ def unpack(model: Any, guide: Any, data: DataLike, container: bytes, *, quiet: b
     Raises:
         DamagedError: If it is no container, a damaged one, of another format, or of another model, guide or machine.
     """
-    if not container.startswith(_MAGIC):
+    if not container.startswith(MAGIC):
         raise DamagedError("it is not a container that `onebit encode` wrote")
-    if len(container) > len(_MAGIC) and container[len(_MAGIC)] != _FORMAT:
-        raise DamagedError(f"its format is {container[len(_MAGIC)]}; this version reads format {_FORMAT}")
+    if len(container) > len(MAGIC) and container[len(MAGIC)] != _FORMAT:
+        raise DamagedError(f"its format is {container[len(MAGIC)]}; this version reads format {_FORMAT}")
     body = container[:-_DIGEST]
     if len(body) < _HEADER.size or _digest(body) != container[-_DIGEST:]:
         raise DamagedError("its checksum does not fit")
@@ -82,11 +98,19 @@ def unpack(model: Any, guide: Any, data: DataLike, container: bytes, *, quiet: b
             "decode it with that run, where it was encoded"
         )
     words = np.frombuffer(payload, "<u4").astype(np.uint32)
+    if 8 * length > _capacity(words):
+        raise DamagedError(f"its length is {length} bytes; its words can hold {_capacity(words) // 8} at most")
+    check_memory(BYTES_TO_ENCODE * length, f"to decode {length} bytes")
     samples = codec.decode(words, 8 * length, quiet=quiet)
     content = np.packbits(samples).tobytes()
     if _digest(content) != digest:
         raise DamagedError("what it decodes to has another checksum")
     return content, _report(codec, samples, words, len(container))
+
+
+def _capacity(words: Any) -> int:
+    """The most samples that the coder's words can hold."""
+    return 32 * len(words) * _SAMPLES_A_BIT
 
 
 def _digest(content: bytes) -> bytes:

@@ -1,40 +1,218 @@
-"""joblib and loky: processes that are not disturbed by Ctrl-C, and how one learns that one was killed."""
+"""Processes that each do one task after another, are gone when this one is, and may die or be late alone."""
 
 from __future__ import annotations
 
-import multiprocessing.resource_tracker
+import math
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from contextlib import contextmanager, suppress
+from enum import Enum
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from threading import current_thread, main_thread
+from types import FrameType
+from typing import Any, NoReturn
 
-from joblib import Parallel, delayed
-from joblib.externals import loky
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+import cloudpickle
+
+from pyro_onebit.errors import InputError
+
+_Task = tuple[Any, ...]
+#: One thread each: several processes, each with all the cores' threads, are many times slower.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+#: At least so often (seconds) it is seen whether a process is there still.
+_LOOK = 1.0
 
 
-class ProcessKilledError(RuntimeError):
-    """A process was killed, and with it the others of its pool."""
+class Lost(Enum):
+    """In place of a task's result."""
+
+    #: Its process is gone.
+    KILLED = "killed"
+    #: It took longer than it may.
+    LATE = "late"
+    #: It raised `KeyboardInterrupt` itself: no Ctrl-C comes to where it ran.
+    INTERRUPTED = "interrupted"
 
 
-def in_processes(function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], processes: int) -> Iterator[Any]:
-    """What a function returns for each task, as it ends.
+class StoppedError(KeyboardInterrupt):
+    """This process was asked to end, by another signal than Ctrl-C's.
 
-    Relied on: processes inherit the mask of blocked signals, which the resource trackers of multiprocessing and loky,
-    once they run, leave alone; loky raises `TerminatedWorkerError` when a process is killed.
+    Arguments:
+        number: The signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP raise `StoppedError`, so that work is left as by Ctrl-C, unless they are ignored."""
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedError(number)
+
+    numbers = [own for own in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(own) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def in_processes(
+    function: Callable[..., Any], tasks: Iterable[_Task], processes: int, limit: float | None = None
+) -> Iterator[tuple[_Task, Any]]:
+    """Each task and what a function returns for it, or why it is lost, as they end.
+
+    Relied on: cloudpickle takes functions and classes of a script or a notebook along; a pipe's end is seen when the
+    process at its other end is gone, however it went.
+
+    Arguments:
+        function: The function; what it raises is raised here.
+        tasks: Its arguments; the next ones are taken when a process is free.
+        processes: Their number.
+        limit: Seconds that a task may take.
 
     Raises:
-        ProcessKilledError: If a process is killed.
+        InputError: If processes end before they have begun.
     """
-    for tracker in (multiprocessing.resource_tracker, loky.backend.resource_tracker):
-        tracker.ensure_running()  # which else would unblock what is blocked here
-    # A Ctrl-C is for this process alone, which then ends the others without a word.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    upcoming = iter(tasks)
+    workers: list[_Worker] = []
     try:
-        parallel = Parallel(n_jobs=processes, batch_size=1, return_as="generator_unordered")
-        ending = parallel(delayed(function)(*task) for task in tasks)
+        workers += [_Worker() for _ in range(processes)]
+        while workers:
+            wait([worker.pipe for worker in workers], _LOOK if limit is None else min(_LOOK, limit))
+            for i, worker in reversed(list(enumerate(workers))):
+                if not (result := worker.look(limit)):
+                    continue
+                task, lost = worker.task, isinstance(result[0], Lost)
+                if lost:
+                    worker.end()
+                    if task is None:
+                        raise InputError(
+                            f"processes end before they begin; there may be too little memory for {processes} of them"
+                        )
+                    workers[i] = _Worker()
+                elif (following := next(upcoming, None)) is None:
+                    worker.end()
+                    workers.pop(i)
+                else:
+                    worker.give(function, following)
+                if task is not None:
+                    yield task, *result
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    try:
-        yield from ending
-    except TerminatedWorkerError as error:
-        raise ProcessKilledError from error
+        for worker in workers:
+            worker.end()
+
+
+#: What such a process runs. Before all that takes time to import, it sees to it that it ends with its pipe: when the
+#: process at the other end is gone, whatever a task is at by then.
+_CODE = """
+import os, select, sys, threading
+end = select.poll()
+end.register({pipe}, 0)
+threading.Thread(target=lambda: end.poll() and os._exit(1), daemon=True).start()
+sys.path[:] = {path!r}
+from {module} import serve
+serve({pipe})
+"""
+
+
+class _Worker:
+    """One process, seen from here."""
+
+    def __init__(self) -> None:
+        #: What it is at; None: at its beginning, of which it says when it is done.
+        self.task: _Task | None = None
+        self._since = math.inf
+        self.pipe, theirs = Pipe()
+        code = _CODE.format(pipe=theirs.fileno(), path=sys.path, module=__name__)
+        # A Ctrl-C is for this process alone, which then ends the others: what is blocked here is blocked there.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=_descriptor(sys.stdout),
+                stderr=_descriptor(sys.stderr),
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **_ONE_THREAD},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+
+    def give(self, function: Callable[..., Any], task: _Task) -> None:
+        """Hand it a task."""
+        self.task, self._since = task, time.monotonic()
+        with suppress(OSError):  # it is gone, as will be seen
+            self.pipe.send_bytes(cloudpickle.dumps((function, task)))
+
+    def look(self, limit: float | None) -> tuple[Any] | None:
+        """What came of what it was at, once it has ended, or it itself has."""
+        # In this order: its result may have been sent before it went.
+        gone = self._process.poll() is not None
+        try:
+            if self.pipe.poll():
+                result, error = cloudpickle.loads(self.pipe.recv_bytes())
+                if error is not None:
+                    raise error
+                return (result,)
+        except (EOFError, ConnectionError):
+            gone = True
+        if gone:
+            return (Lost.KILLED,)
+        late = limit is not None and time.monotonic() - self._since > limit
+        return (Lost.LATE,) if late else None
+
+    def end(self) -> None:
+        """End it, whatever it is at."""
+        self._process.kill()
+        self._process.wait()
+        self.pipe.close()
+
+
+def _descriptor(stream: Any) -> int | None:
+    """Where a stream leads, which need not be what it led to when Python began."""
+    with suppress(OSError, ValueError, AttributeError):
+        return int(stream.fileno())
+    return None
+
+
+def serve(pipe: int) -> NoReturn:
+    """What such a process does: one task after another."""
+    # A program's own processes must not hold it open.
+    os.set_inheritable(pipe, False)
+    connection = Connection(pipe)
+    with suppress(OSError):  # where memory ends, the kernel is to end this process, not the one that waits for it
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    content: tuple[Any, BaseException | None] = (None, None)
+    while True:
+        try:
+            connection.send_bytes(cloudpickle.dumps(content))
+            given = connection.recv_bytes()
+        except (EOFError, OSError):  # the other end is gone
+            os._exit(1)
+        try:
+            function, task = cloudpickle.loads(given)
+            content = function(*task), None
+        except KeyboardInterrupt:
+            content = Lost.INTERRUPTED, None
+        except BaseException as error:  # which the other end raises
+            content = None, error
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()

@@ -1,5 +1,6 @@
 """Figures: each a function of tables or densities that returns a matplotlib Figure."""
 
+from pyro_onebit.plots.backend import matplotlib  # before all that imports it
 from pyro_onebit.plots.catalogue import Drawing, comparison_drawings, save_drawings, study_drawings
 from pyro_onebit.plots.losses import FLOOR, cost_figure, loss_figure, training_figure
 from pyro_onebit.plots.posteriors import LIMIT, aggregate_figure, comparison_figure, posterior_figure
@@ -18,6 +19,7 @@ from pyro_onebit.plots.style import (
     family_of,
     labels_of,
     legend,
+    own_style,
     png,
     save,
 )
@@ -45,6 +47,8 @@ __all__ = [
     "labels_of",
     "legend",
     "loss_figure",
+    "matplotlib",
+    "own_style",
     "png",
     "posterior_figure",
     "save",

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from pyro_onebit.files import refuse_link
 from pyro_onebit.plots.losses import cost_figure, loss_figure
 from pyro_onebit.plots.posteriors import aggregate_figure, comparison_figure, posterior_figure
-from pyro_onebit.plots.style import FAMILY, family_of, labels_of, save
+from pyro_onebit.plots.style import FAMILY, family_of, labels_of, own_style, save
 from pyro_onebit.studies import Study
 from pyro_onebit.training import Config
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, the name of its file, and its caption."""
+    """The name of a figure's file, what draws it, and its caption."""
 
     name: str
-    figure: Figure
+    figure: Callable[[], Figure]
     caption: str
 
 
@@ -30,7 +32,7 @@ def study_drawings(study: Study) -> Iterator[Drawing]:
         return
     yield Drawing(
         "loss",
-        loss_figure(study.table),
+        partial(loss_figure, study.table),
         "Left: the reconstruction's cost per dimension. Right: the loss. The Gaussian's lowest possible loss is "
         "dashed, the entropy dotted, rings are the original experiment's published estimates. With one dimension the "
         "latent is not worth its cost; with many it must carry the bit, and what a Gaussian cannot give back of it is "
@@ -38,7 +40,7 @@ def study_drawings(study: Study) -> Iterator[Drawing]:
     )
     yield Drawing(
         "aggregate",
-        aggregate_figure(study.truths),
+        partial(aggregate_figure, study.truths),
         "The aggregate posterior q(z) of the top latent for each number of dimensions, over the prior: where it is not "
         "the prior, bits are spent that buy nothing.",
     )
@@ -48,7 +50,7 @@ def study_drawings(study: Study) -> Iterator[Drawing]:
         config, truth = largest[family]
         yield Drawing(
             f"posterior-{_file_name(config, labels)}-ndims{config.ndims}",
-            posterior_figure(config, truth, label),
+            partial(posterior_figure, config, truth, label),
             f"The top latent at n = {config.ndims}, {label}: q(z|x) of both codewords, the learned model's exact "
             "posterior, the truncated normal that an ideal posterior is, and the prior.",
         )
@@ -60,12 +62,12 @@ def comparison_drawings(comparison: Study) -> Iterator[Drawing]:
         return
     yield Drawing(
         "loss-seconds",
-        cost_figure(comparison.table),
+        partial(cost_figure, comparison.table),
         "The loss above the entropy against the seconds of training; a marker is a run.",
     )
     yield Drawing(
         "posteriors",
-        comparison_figure(comparison.truths),
+        partial(comparison_figure, comparison.truths),
         "Each guide's q(z|x), filled, over the exact posterior of its model, dashed.",
     )
 
@@ -79,17 +81,30 @@ def _file_name(config: Config, labels: dict[tuple[object, ...], str]) -> str:
     return "-".join([f"layers{config.layers}", *more])
 
 
-def save_drawings(drawings: Iterable[Drawing], directory: Path) -> list[Path]:
-    """Write figures as PNG files.
+def save_drawings(
+    drawings: Iterable[Drawing], directory: Path, *, force: bool = False
+) -> tuple[list[Path], dict[str, Exception]]:
+    """Draw figures and write them as PNG files; one that fails leaves the others as they are.
+
+    Arguments:
+        drawings: The figures.
+        directory: Where to write them.
+        force: Whether to replace files that are no figures of ours.
 
     Returns:
-        Their paths.
+        The paths of those that were written; and for each other one's name what happened.
 
     Raises:
-        InputError: If the directory cannot be written.
+        InputError: If the directory is a link.
     """
-    paths = []
+    refuse_link(directory)
+    paths, failed = [], {}
     for drawing in drawings:
-        paths.append(directory / f"{drawing.name}.png")
-        save(drawing.figure, paths[-1], drawing.caption)
-    return paths
+        path = directory / f"{drawing.name}.png"
+        try:
+            with own_style():
+                save(drawing.figure(), path, drawing.caption, force=force)
+            paths.append(path)
+        except Exception as error:  # matplotlib raises whatever is the matter with fonts, caches and settings
+            failed[path.name] = error
+    return paths, failed

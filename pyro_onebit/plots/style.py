@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from pyro_onebit.files import write_whole
+from pyro_onebit.plots.backend import matplotlib
 from pyro_onebit.studies import CELL
 from pyro_onebit.training import Config
 
 _DPI = 150
+#: What a figure's file is recognised by: matplotlib drew it, and it has a caption.
+_MARK = rb"\A\x89PNG[\s\S]{0,400}Matplotlib version[\s\S]{0,400}Description\0"
 #: Okabe and Ito's palette, which colour-blind readers can tell apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _BLUE, _VERMILION, _GREEN, _PURPLE = PALETTE[:4]
@@ -65,17 +69,33 @@ def legend(figure: Figure, **kwargs: Any) -> None:
     figure.legend(handles.values(), handles.keys(), frameon=False, **kwargs)
 
 
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Within, what is drawn looks as it does here, and needs no more than is here, whatever a matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+@own_style()
 def png(figure: Figure, caption: str = "") -> bytes:
     """A figure as a PNG file's content, which holds its caption."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=_DPI, metadata={"Description": caption} if caption else None)
+    figure.savefig(content, format="png", dpi=_DPI, metadata={"Description": caption})
     return content.getvalue()
 
 
-def save(figure: Figure, path: Path, caption: str = "") -> None:
+def save(figure: Figure, path: Path, caption: str = "", *, force: bool = False) -> None:
     """Write a figure as PNG, whole or not at all.
 
+    Arguments:
+        figure: The figure.
+        path: The file.
+        caption: What the file says of it; empty: the file's name.
+        force: Whether to replace a file that is no figure of ours.
+
     Raises:
-        InputError: If the directory cannot be written.
+        InputError: If there is such a file.
+        WriteError: If the directory cannot be written.
     """
-    write_whole(path, png(figure, caption))
+    write_whole(path, png(figure, caption or path.stem), _MARK, force=force)

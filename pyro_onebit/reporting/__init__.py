@@ -1,6 +1,6 @@
 """Tables and the report."""
 
-from pyro_onebit.reporting.report import write_report
+from pyro_onebit.reporting.report import claim_report, write_report
 from pyro_onebit.reporting.summary import summarise
 from pyro_onebit.reporting.tables import (
     format_bounds,
@@ -14,6 +14,7 @@ from pyro_onebit.reporting.tables import (
 )
 
 __all__ = [
+    "claim_report",
     "format_bounds",
     "format_checks",
     "format_runs",

@@ -16,8 +16,8 @@ from markupsafe import Markup, escape
 from PIL import Image, UnidentifiedImageError
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.files import read_table, read_whole, write_whole
-from pyro_onebit.plots import png, training_figure
+from pyro_onebit.files import claim, read_table, read_whole, write_whole
+from pyro_onebit.plots import own_style, png, training_figure
 from pyro_onebit.reporting.summary import summarise
 from pyro_onebit.reporting.tables import format_value, summary_columns
 from pyro_onebit.studies import (
@@ -36,6 +36,8 @@ from pyro_onebit.studies import (
 )
 
 _NAME = "report.html"
+#: What it is recognised by.
+_MARK = rb": the one-bit VAE</title>"
 _TITLES: dict[Kind, str] = {"results": "Results", "comparison": "Comparison", "failures": "Failures"}
 #: No figure of ours comes near.
 _MAX_BYTES = 2**24
@@ -57,14 +59,31 @@ class _Picture:
     caption: str
 
 
-def write_report(out: Path) -> Path:
+def claim_report(out: Path, *, force: bool = False) -> None:
+    """Find out whether ``report.html`` may be written to a directory.
+
+    Arguments:
+        out: The directory.
+        force: Remove a file of that name that is not ours.
+
+    Raises:
+        InputError: If it may not.
+    """
+    claim(out / _NAME, _MARK, force=force)
+
+
+def write_report(out: Path, *, force: bool = False) -> Path:
     """Write ``report.html`` into the directory of a study or a comparison, from what is there.
+
+    Arguments:
+        out: The directory.
+        force: Whether to replace a file of the page's name that is not one of ours.
 
     Returns:
         The page's path.
 
     Raises:
-        InputError: If there is no table, or something there is damaged.
+        InputError: If there is no table, something there is damaged, or is not ours.
     """
     tables = {kind: _read(out / f"{kind}.csv", kind) for kind in _TITLES if (out / f"{kind}.csv").exists()}
     if not tables:
@@ -87,7 +106,7 @@ def write_report(out: Path) -> Path:
         versions=_versions(out),
         version=version("pyro-onebit"),
     )
-    write_whole(out / _NAME, page.encode())
+    write_whole(out / _NAME, page.encode(errors="backslashreplace"), _MARK, force=force)
     return out / _NAME
 
 
@@ -160,7 +179,9 @@ def _training(out: Path) -> _Picture | None:
         "the entropy. It is an estimate, noisy, and of the parameters as they were; the table's losses are exact and "
         "final."
     )
-    return _Picture(base64.b64encode(png(training_figure(histories))).decode(), caption)
+    with own_style():
+        drawn = png(training_figure(histories))
+    return _Picture(base64.b64encode(drawn).decode(), caption)
 
 
 def _versions(out: Path) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from pyro_onebit.studies.executors import T, check_jobs, run_all
 from pyro_onebit.studies.grid import STUDY_FILE, StudyGrid, acquire, read_study
 from pyro_onebit.studies.inference_data import to_inference_data, write_inference_data
 from pyro_onebit.studies.runs import (
-    is_begun,
+    claim_run,
     is_busy,
     is_finished,
     load_config,
@@ -33,7 +33,7 @@ from pyro_onebit.studies.schema import (
     to_table,
     with_derived,
 )
-from pyro_onebit.studies.study import Study, cell_of, missing, run_study, write_failures
+from pyro_onebit.studies.study import Study, cell_of, claim_tables, missing, run_study, write_failures
 
 __all__ = [
     "CELL",
@@ -51,11 +51,12 @@ __all__ = [
     "cell_of",
     "check_jobs",
     "check_table",
+    "claim_run",
+    "claim_tables",
     "columns_of",
     "compare",
     "comparison_row",
     "complete_metrics",
-    "is_begun",
     "is_busy",
     "is_finished",
     "load_config",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -11,23 +12,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.files import load_tensors, write_whole
+from pyro_onebit.files import read_whole, write_whole
 from pyro_onebit.training import Config
 
 #: Seconds between two states.
 INTERVAL = 15.0
-#: A state is a few times the parameters; no run of ours comes near, and a file above is not read into memory.
-_MAX_BYTES = 2**32
+#: Who wrote a file of tensors, as it says itself, and what such a file is recognised by.
+WRITER = {"writer": "pyro_onebit"}
+STATE_MARK = rb'"writer":"pyro_onebit"'
 
 
 class StateFile:
-    """Where a training keeps its state while it runs.
+    """Where a training keeps its state while it runs: tensors as safetensors, all else as JSON in the same file.
 
-    A file that cannot be read, or is another configuration's, counts as none: the training begins anew, and its
-    result is the same.
+    One that is damaged or another configuration's counts as none: the training begins anew, and its result is the
+    same. A file that is not ours is refused.
 
     Arguments:
         path: The file.
@@ -42,10 +47,14 @@ class StateFile:
 
     def restore(self) -> dict[str, Any] | None:
         """The state last kept."""
-        with suppress(InputError, TypeError, AttributeError):
-            state = load_tensors(self._path, _MAX_BYTES)
-            if state.pop("identity", None) == self._identity:
-                return state
+        with suppress(InputError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            content = read_whole(self._path)
+            tensors = load(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+            if header["digest"] == _digest(header["state"], tensors):
+                state = _unpacked(json.loads(header["state"]), tensors)
+                if state.pop("identity") == self._identity:
+                    return dict(state)
         return None
 
     @contextmanager
@@ -67,16 +76,57 @@ class StateFile:
         return time.monotonic() - self._last >= INTERVAL
 
     def keep(self, state: dict[str, Any]) -> None:
-        """Write a state of tensors, numbers, strings, lists and dictionaries; whole or not at all.
+        """Write a state of tensors, numbers, strings, lists and dictionaries with names; whole or not at all.
 
         Raises:
+            InputError: If something is there that is no state.
             WriteError: If there was no room; then the state kept before stays.
         """
-        buffer = io.BytesIO()
-        torch.save({"identity": self._identity, **state}, buffer)
-        write_whole(self._path, buffer.getvalue())
+        tensors: dict[str, Tensor] = {}
+        text = json.dumps(_packed({"identity": self._identity, **state}, "", tensors), allow_nan=False)
+        header = {**WRITER, "digest": _digest(text, tensors), "state": text}
+        write_whole(self._path, save(tensors, header), STATE_MARK)
         self._last = time.monotonic()
 
     def clear(self) -> None:
         """Remove the state: the run is finished."""
         self._path.unlink(missing_ok=True)
+
+
+def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A value with, in each tensor's place, the order in which its dimensions lie in memory.
+
+    A product of matrices has other last digits if one of them lies in memory the other way round.
+    """
+    if isinstance(value, Tensor):
+        strides = value.stride()
+        order = sorted(range(value.ndim), key=lambda dim: -strides[dim])
+        tensors[name] = value.detach().cpu().permute(order).contiguous()
+        return {_TENSOR: order}
+    if isinstance(value, dict):
+        return {key: _packed(part, f"{name}/{key}", tensors) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_packed(part, f"{name}/{i}", tensors) for i, part in enumerate(value)]
+    return value
+
+
+#: No key of a state.
+_TENSOR = ""
+
+
+def _unpacked(value: Any, tensors: dict[str, Tensor], name: str = "") -> Any:
+    if isinstance(value, dict):
+        if _TENSOR in value:
+            return tensors[name].permute(np.argsort(value[_TENSOR]).tolist())
+        return {key: _unpacked(part, tensors, f"{name}/{key}") for key, part in value.items()}
+    if isinstance(value, list):
+        return [_unpacked(part, tensors, f"{name}/{i}") for i, part in enumerate(value)]
+    return value
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    """Of all that a state holds: a disk's fault in it must not go on into a result."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -11,11 +11,11 @@ from typing import Any
 from pyro_onebit.bounds import log_weights
 from pyro_onebit.diagnostics import gap_split, ideal_gap, khat
 from pyro_onebit.exact import Truth, finite, solve_joint
-from pyro_onebit.files import check_writable, write_table
+from pyro_onebit.files import write_table
 from pyro_onebit.studies.executors import check_jobs, run_all
 from pyro_onebit.studies.runs import run_name, train
 from pyro_onebit.studies.schema import to_table
-from pyro_onebit.studies.study import Study, cell_of, write_failures
+from pyro_onebit.studies.study import Study, cell_of, claim_tables, write_failures
 from pyro_onebit.training import Config, Run
 
 #: Draws a codeword that k̂ is fitted to.
@@ -23,7 +23,13 @@ _DRAWS = 10_000
 
 
 def compare(
-    configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = True, cluster: str | None = None
+    configs: Iterable[Config],
+    out: Path,
+    jobs: int,
+    *,
+    quiet: bool = True,
+    timeout: float | None = None,
+    cluster: str | None = None,
 ) -> Study:
     """Train what is not there yet, judge each run and write ``out/comparison.csv``.
 
@@ -34,16 +40,18 @@ def compare(
         out: The comparison's directory.
         jobs: Processes, each with one thread.
         quiet: Show no progress bar.
+        timeout: Seconds after which a run is given up, and counts as failed; its state is kept.
         cluster: Address of a Dask scheduler whose workers see the same files; then `jobs` is ignored.
 
     Raises:
-        InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run.
+        InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run or a table that
+            is not ours.
     """
     # As a reader compares: guides and objectives at one number of dimensions.
     configs = sorted(configs, key=attrgetter("ndims"))
-    check_jobs(jobs)
-    check_writable(out)
-    results = dict(run_all(_compare_one, configs, out, jobs, quiet=quiet, cluster=cluster))
+    check_jobs(jobs, len(configs), timeout, cluster)
+    claim_tables(out, "comparison")
+    results = dict(run_all(_compare_one, configs, out, jobs, quiet=quiet, timeout=timeout, cluster=cluster))
     rows: list[dict[str, Any]] = []
     truths: dict[tuple[object, ...], tuple[Config, Truth]] = {}
     failures: dict[Config, str] = {}

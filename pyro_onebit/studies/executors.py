@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from pyro_onebit.errors import InputError, ProgramError, TrainingError, WriteError
-from pyro_onebit.internals import ProcessKilledError, in_processes
+from pyro_onebit.files import refuse_link
+from pyro_onebit.internals import Lost, in_processes
+from pyro_onebit.memory import check_memory
 from pyro_onebit.registry import install, snapshot
-from pyro_onebit.studies.runs import is_begun, is_busy, run_path
+from pyro_onebit.studies.runs import is_busy, run_path
 from pyro_onebit.training import Config
 
 T = TypeVar("T")
@@ -27,24 +30,35 @@ class _Left(Enum):
     """In place of a result."""
 
     BUSY = "another command is training it"
-    KILLED = "each process that trained it was killed; it may have taken too much memory"
 
 
 #: What a process is handed: `_in_worker`'s arguments.
 _Task = tuple[dict[str, dict[str, Any]], Callable[[Config, Path], Any], int, Config, Path, bool]
+_Runner = Callable[[Iterable[_Task], int], Iterator[tuple[int, Any]]]
 _ALONE = Lock()
-#: So many times in a row may processes be killed with no run in them before this is no accident.
-_PATIENCE = 3
+#: What a process takes that has imported all, before it trains.
+_PROCESS_BYTES = 2e8
+#: Seconds after which a cluster without workers is given up.
+_DESERTED = 30.0
+#: A failure's reason is no longer than this: a program may say anything.
+_MAX_REASON = 2000
 
 
-def check_jobs(jobs: int) -> None:
-    """Refuse fewer than one process.
+def check_jobs(jobs: int, runs: int, timeout: float | None, cluster: str | None) -> None:
+    """Refuse fewer than one process, more than there is memory for, and a time limit that cannot be held.
 
     Raises:
-        InputError: If `jobs` is below 1.
+        InputError: If `jobs` is below 1 or needs more memory than there is, `timeout` is not positive, or is given with
+            a cluster.
     """
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it must be at least 1")
+    if timeout is not None and not timeout > 0.0:
+        raise InputError(f"timeout is {timeout}; it must be positive, in seconds")
+    if timeout is not None and cluster is not None:
+        raise InputError("timeout is for processes on this machine; what a cluster's worker is at cannot be ended")
+    if cluster is None and min(jobs, runs) > 1:
+        check_memory(min(jobs, runs) * _PROCESS_BYTES, f"jobs {jobs}")
 
 
 def run_all(
@@ -54,6 +68,7 @@ def run_all(
     jobs: int,
     *,
     quiet: bool,
+    timeout: float | None = None,
     cluster: str | None = None,
 ) -> Iterator[tuple[int, T | str]]:
     """Do something for each configuration and the directory of its run, in processes; as they end.
@@ -66,22 +81,25 @@ def run_all(
         work: A function of a module, so that a process can find it.
         configs: The configurations.
         out: The study's directory.
-        jobs: Processes, each with one thread; at least 1.
+        jobs: Processes, each with one thread; at least 1. A single one, without `timeout`, is this one.
         quiet: Show no progress bar.
+        timeout: Seconds after which a run is given up.
         cluster: Address of a Dask scheduler, in place of `jobs`.
 
     Returns:
         Index and result of each, or why there is none.
 
     Raises:
-        InputError: If there is no such scheduler, or `work` says so of a run.
+        InputError: If there is no such scheduler, a run's directory is a link, or `work` says so of a run.
         WriteError: If something could not be written, once the runs that had begun are as far as they come.
     """
     # The longest runs first, so that no core is left with one of them at the end.
     waiting = sorted(range(len(configs)), key=lambda i: (-configs[i].layers, -configs[i].ndims, i))
     paths = [run_path(out, config) for config in configs]
+    for path in {path.parent for path in paths} | set(paths):
+        refuse_link(path)
     full: list[WriteError] = []
-    share, idle = True, 0
+    share = True
     registered = snapshot()
 
     def tasks(indices: Sequence[int]) -> Iterator[_Task]:
@@ -91,45 +109,54 @@ def run_all(
             yield registered, work, i, configs[i], paths[i], share
 
     with ExitStack() as stack:
-        run = _in_processes if cluster is None else partial(_on_cluster, stack.enter_context(_client(cluster)))
+        if cluster is not None:
+            run: _Runner = partial(_on_cluster, stack.enter_context(_client(cluster)))
+        else:
+            run = _here if jobs == 1 and timeout is None else partial(_in_processes, timeout)
         bar = stack.enter_context(tqdm(total=len(configs), disable=True if quiet else None, unit="run"))
         while waiting and not full:
-            suspects: list[int] = []
+            killed: list[int] = []
             for i, result in run(tasks(tuple(waiting)), min(jobs, len(waiting))):
                 if isinstance(result, WriteError):
                     full.append(result)
-                elif result is _Left.KILLED:
-                    suspects += [i] if i is not None else [at for at in waiting if is_begun(paths[at])]
-                    idle = 0 if suspects else idle + 1
+                elif result is Lost.KILLED:
+                    killed.append(i)
                 elif result is not _Left.BUSY:
                     waiting.remove(i)
                     bar.update()
-                    yield i, result
-            if idle == _PATIENCE:
-                raise InputError(
-                    f"processes are killed before they begin a run; there may be too little memory for jobs {jobs}; "
-                    "take fewer"
-                )
+                    yield i, _reasons(timeout)[result] if isinstance(result, Lost) else result
             share = False
-            for i in suspects:
-                # Alone, and in two processes, for with one it would be this one.
-                for _, result in run(tasks([i]), 2):
+            for i in killed:
+                # Alone: it may have been killed for the memory that others took.
+                for _, result in run(tasks([i]), 1):
                     if isinstance(result, WriteError):
                         full.append(result)
                     else:
                         waiting.remove(i)
                         bar.update()
-                        yield i, str(result.value) if isinstance(result, _Left) else result
+                        yield i, _reasons(timeout)[result] if isinstance(result, Lost) else result
     if full:
         raise full[0]
 
 
-def _in_processes(tasks: Iterable[_Task], processes: int) -> Iterator[Any]:
-    """What `_in_worker` returns, as it ends; of a process that is killed, and with it the others, no index."""
-    try:
-        yield from in_processes(_in_worker, tasks, processes)
-    except ProcessKilledError:
-        yield None, _Left.KILLED
+def _reasons(timeout: float | None) -> dict[Lost, str]:
+    return {
+        Lost.KILLED: "each process that trained it was killed; it may have taken too much memory",
+        Lost.INTERRUPTED: "KeyboardInterrupt",
+        Lost.LATE: f"it did not end within {timeout} seconds; the same command resumes it",
+    }
+
+
+def _here(tasks: Iterable[_Task], _: int) -> Iterator[tuple[int, Any]]:
+    """What `_in_worker` returns, in this process."""
+    for task in tasks:
+        yield _in_worker(*task)
+
+
+def _in_processes(timeout: float | None, tasks: Iterable[_Task], processes: int) -> Iterator[tuple[int, Any]]:
+    """The same in processes, as it ends; or how a run's process was lost."""
+    for task, result in in_processes(_in_worker, tasks, processes, timeout):
+        yield (task[2], result) if isinstance(result, Lost) else result
 
 
 def _on_cluster(client: Any, tasks: Iterable[_Task], _: int) -> Iterator[Any]:
@@ -140,16 +167,16 @@ def _on_cluster(client: Any, tasks: Iterable[_Task], _: int) -> Iterator[Any]:
     """
     # Neither joblib's Dask backend nor Dask's executor: either may wait for ever for a result that was lost with its
     # worker.
-    from distributed import KilledWorker, as_completed
+    from distributed import KilledWorker
 
     running = {client.submit(_in_worker, *task, pure=False): task[2] for task in tasks}
-    for future in as_completed(tuple(running)):
+    for future in _as_completed(client, running):
         # What nothing refers to any more a cluster forgets: a result as it is taken, all of them if this ends early.
         i = running.pop(future)
         try:
             result = future.result()
         except KilledWorker:
-            result = i, _Left.KILLED
+            result = i, Lost.KILLED
         except CancelledError:
             raise InputError("the cluster's scheduler is gone; start it and give the same command again") from None
         except ImportError as error:
@@ -157,6 +184,26 @@ def _on_cluster(client: Any, tasks: Iterable[_Task], _: int) -> Iterator[Any]:
         yield result
         if isinstance(result[1], WriteError):
             return  # what is running there ends by itself
+
+
+def _as_completed(client: Any, futures: Iterable[Any]) -> Iterator[Any]:
+    """Futures as they end.
+
+    Raises:
+        InputError: If for half a minute there is no worker.
+    """
+    from distributed import wait
+
+    waiting, seen = set(futures), time.monotonic()
+    while waiting:
+        with suppress(TimeoutError):
+            done = wait(waiting, timeout=1.0, return_when="FIRST_COMPLETED").done
+            waiting -= done
+            yield from done
+        if client.status != "running" or client.scheduler_info()["workers"]:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > _DESERTED:
+            raise InputError("the cluster has no worker left; start one and give the same command again")
 
 
 @contextmanager
@@ -196,9 +243,9 @@ def _in_worker(
     share: bool,
 ) -> tuple[int, T | str | WriteError | _Left]:
     """One run's result; why there is none; or that it was left, as `share` says, to another command."""
-    # What a script has registered is not known in another process.
-    install(registered)
     try:
+        # What a script has registered is not known in another process.
+        install(registered)
         if share and is_busy(path):
             return index, _Left.BUSY
         # A cluster's process may have several threads, and torch and Pyro have one state for all of them.
@@ -210,5 +257,7 @@ def _in_worker(
         return index, error
     except InputError:
         raise
-    except Exception as error:  # a guide is a user's program: whatever it does, the other runs go on
-        return index, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a guide is a user's program: whatever it does, the other runs go on
+        return index, f"{type(error).__name__}: {' '.join(str(error).split())}"[:_MAX_REASON]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.diagnostics import khat, load_arviz
-from pyro_onebit.files import write_whole
+from pyro_onebit.files import claim, write_whole
 from pyro_onebit.programs import BLOCK, Pair
 from pyro_onebit.reproducibility import seeded
 from pyro_onebit.training import Run
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from arviz import InferenceData
 
 
+#: What its files are recognised by: the library's name is an attribute.
+INFERENCE_DATA_MARK = rb"\A\x89HDF[\s\S]*pyro_onebit"
 #: Dimensions of x beyond which draws of x would only repeat, at great length, what a few say.
 _MAX_PREDICTED = 100
 
@@ -97,8 +99,15 @@ def _chain(draws: Tensor) -> np.ndarray:
 
 
 def write_inference_data(run: Run, path: Path) -> None:
-    """Write the run's InferenceData as netCDF, whole or not at all."""
-    with tempfile.TemporaryDirectory() as directory:
+    """Write the run's InferenceData as netCDF, whole or not at all.
+
+    Raises:
+        InputError: If something is there that is not ours.
+        WriteError: If the directory cannot be written.
+    """
+    claim(path, INFERENCE_DATA_MARK)
+    # Beside it: where others keep what is temporary there may be no room.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onebit-") as directory:
         draft = Path(directory) / path.name
         to_inference_data(run).to_netcdf(str(draft), engine="h5netcdf")
-        write_whole(path, draft.read_bytes())
+        write_whole(path, draft.read_bytes(), INFERENCE_DATA_MARK)

@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_onebit.errors import InputError, TrainingError
 from pyro_onebit.files import (
     check_writable,
+    claim,
     is_locked,
     load_tensors,
     lock,
@@ -25,23 +26,37 @@ from pyro_onebit.files import (
     read_table,
     read_whole,
     restored,
+    table_mark,
     write_json,
     write_table,
     write_whole,
 )
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
-from pyro_onebit.studies.checkpoint import StateFile
+from pyro_onebit.studies.checkpoint import STATE_MARK, WRITER, StateFile
+from pyro_onebit.studies.inference_data import INFERENCE_DATA_MARK
 from pyro_onebit.studies.schema import complete_metrics
 from pyro_onebit.training import IDENTITY, Config, Recipe, Run, build, differences, fit
 
 #: Raised when the meaning of what a run directory holds changes. What is added does not change it: it has a default.
 _FORMAT = 3
 #: In a run's directory while it is trained.
-_LOCK, _PROGRESS = ".lock", "progress.pt"
+_LOCK, _PROGRESS = ".lock", "progress.safetensors"
 _CONFIG, _PARAMETERS, _HISTORY, _METRICS = "config.json", "parameters.safetensors", "history.csv", "metrics.json"
+_POSTERIOR = "posterior.nc"
 #: The parameters' file of format 2.
 _PARAMETERS_2 = "checkpoint.pt"
+#: What each file of a run is recognised by: one that is not ours is not replaced.
+_MARKS = {
+    _CONFIG: rb'"format": \d+,\s+"version": ',
+    _PARAMETERS: STATE_MARK,
+    _HISTORY: table_mark(["attempt", "step"]),
+    _METRICS: rb'"kl_aggregate": ',
+    _PROGRESS: STATE_MARK,
+    _POSTERIOR: INFERENCE_DATA_MARK,
+}
+#: Ten times what the longest has.
+_MAX_HISTORY_BYTES = 2**20
 #: The packages, beside this one, whose versions a run's last digits may hang on.
 _PACKAGES = ("pyro-ppl", "torch", "numpy", "scipy")
 
@@ -56,10 +71,10 @@ def save_run(run: Run, path: str | Path) -> None:
     _write_config(run.config, run.recipe, path)
     states = {"model": run.model.state_dict(), "guide": run.guide.state_dict()}
     tensors = {f"{name}.{key}": value.contiguous() for name, state in states.items() for key, value in state.items()}
-    write_whole(path / _PARAMETERS, save(tensors))
+    write_whole(path / _PARAMETERS, save(tensors, WRITER), _MARKS[_PARAMETERS])
     write_table(path / _HISTORY, pd.DataFrame(run.history))
     if run.metrics:
-        write_json(path / _METRICS, complete_metrics(run.metrics))
+        write_json(path / _METRICS, complete_metrics(run.metrics), _MARKS[_METRICS])
 
 
 def _write_config(config: Config, recipe: Recipe, path: Path) -> None:
@@ -70,17 +85,28 @@ def _write_config(config: Config, recipe: Recipe, path: Path) -> None:
         "config": asdict(config),
         "recipe": asdict(recipe),
     }
-    write_json(path / _CONFIG, described)
+    write_json(path / _CONFIG, described, _MARKS[_CONFIG])
+
+
+def claim_run(path: Path, *, force: bool = False) -> None:
+    """Find out whether a run may be written to a directory.
+
+    Arguments:
+        path: The directory.
+        force: Remove files that have a run's names and are not ours.
+
+    Raises:
+        InputError: If something there is not ours.
+    """
+    claim(path / _METRICS, _MARKS[_METRICS], force=force)
+    # Of a finished run nothing else is written.
+    for name in [_POSTERIOR] if is_finished(path) else _MARKS:
+        claim(path / name, _MARKS[name], force=force)
 
 
 def is_finished(path: Path) -> bool:
     """Whether a directory holds a whole run: the metrics are written last."""
     return (path / _METRICS).exists()
-
-
-def is_begun(path: Path) -> bool:
-    """Whether a run's training began here and has not ended, even if its process is gone."""
-    return (path / _LOCK).exists()
 
 
 def is_busy(path: Path) -> bool:
@@ -119,6 +145,7 @@ def train(config: Config, path: Path, *, quiet: bool = True) -> Run:
         InputError: If the directory holds another run, or cannot be written.
     """
     check_writable(path)
+    claim_run(path)
     with lock(path / _LOCK):
         _acquire(path, config)
         state = StateFile(path / _PROGRESS, config)
@@ -202,7 +229,7 @@ def read_history(path: Path) -> pd.DataFrame:
     Raises:
         InputError: If it cannot be read, or is damaged.
     """
-    history = read_table(path / _HISTORY)
+    history = read_table(path / _HISTORY, _MAX_HISTORY_BYTES)
     if not all(pd.api.types.is_numeric_dtype(column) and column.notna().all() for _, column in history.items()):
         raise InputError(f"{path / _HISTORY} is damaged: it must hold numbers alone")
     return history

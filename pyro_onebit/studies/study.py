@@ -10,14 +10,16 @@ from pathlib import Path
 import pandas as pd
 
 from pyro_onebit.exact import Truth
-from pyro_onebit.files import check_writable, write_table
+from pyro_onebit.files import check_writable, claim, remove, table_mark, write_table
 from pyro_onebit.studies.executors import check_jobs, run_all
 from pyro_onebit.studies.runs import is_finished, load_run, read_metrics, run_name, run_path, train
-from pyro_onebit.studies.schema import CELL, to_table
+from pyro_onebit.studies.schema import CELL, Kind, columns_of, to_table
 from pyro_onebit.training import Config
 
 #: Seconds after which the table is written again, while a study runs.
 _RENEWAL = 30.0
+#: What a table of runs is recognised by.
+_MARK = table_mark([column.name for column in columns_of("results")])
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,13 @@ def missing(configs: Iterable[Config], out: Path) -> list[Config]:
 
 
 def run_study(
-    configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = True, cluster: str | None = None
+    configs: Iterable[Config],
+    out: Path,
+    jobs: int,
+    *,
+    quiet: bool = True,
+    timeout: float | None = None,
+    cluster: str | None = None,
 ) -> Study:
     """Train every configuration whose run is not there yet, and write the table ``out/results.csv``.
 
@@ -59,19 +67,21 @@ def run_study(
         out: The study's directory.
         jobs: Processes, each with one thread; a run's result does not depend on it.
         quiet: Show no progress bar.
+        timeout: Seconds after which a run is given up, and counts as failed; its state is kept.
         cluster: Address of a Dask scheduler whose workers see the same files; then `jobs` is ignored.
 
     Raises:
-        InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run.
+        InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run or a table that
+            is not ours.
     """
     configs = list(configs)
-    check_jobs(jobs)
-    check_writable(out)
+    check_jobs(jobs, len(configs), timeout, cluster)
+    claim_tables(out, "results")
     failures: dict[int, str] = {}
     first: dict[tuple[object, ...], tuple[int, Truth | None]] = {}
     written = time.monotonic()
     try:
-        for i, result in run_all(_train_one, configs, out, jobs, quiet=quiet, cluster=cluster):
+        for i, result in run_all(_train_one, configs, out, jobs, quiet=quiet, timeout=timeout, cluster=cluster):
             cell = cell_of(configs[i])
             if isinstance(result, str):
                 failures[i] = result
@@ -99,6 +109,22 @@ def _write_results(configs: Iterable[Config], out: Path) -> pd.DataFrame:
     return table
 
 
+def claim_tables(out: Path, kind: Kind, *, force: bool = False) -> None:
+    """Make a study's directory, and find out whether its tables may be written there.
+
+    Arguments:
+        out: The directory.
+        kind: What the study's table is.
+        force: Remove files that have the tables' names and are not ours.
+
+    Raises:
+        InputError: If they may not.
+    """
+    check_writable(out)
+    for name in (kind, "failures"):
+        claim(out / f"{name}.csv", _MARK, force=force)
+
+
 def write_failures(failures: Mapping[Config, str], out: Path) -> None:
     """Write ``failures.csv``, a row for each run that failed; if none did, there is no such file."""
     path = out / "failures.csv"
@@ -106,7 +132,7 @@ def write_failures(failures: Mapping[Config, str], out: Path) -> None:
         rows = [{**asdict(config), "run": run_name(config), "reason": why} for config, why in failures.items()]
         write_table(path, to_table(rows, "failures"))
     else:
-        path.unlink(missing_ok=True)
+        remove(path, _MARK)
 
 
 def _train_one(config: Config, path: Path) -> Truth | None:

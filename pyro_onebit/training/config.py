@@ -29,6 +29,8 @@ IDENTITY = ("layers", "ndims", "prob", "model", "guide", "objective", "seed")
 
 #: What an objective is trained on that takes several independent samples a row, unless the preset has rows.
 _ROWS, _SAMPLES = 100, 8
+#: At a thousand steps a second, eleven days.
+_MAX_STEPS = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +106,8 @@ class Config(Settings):
                 f"density is zero; take one of {', '.join(pathwise)}"
             )
         check_seed(self.seed)
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"steps is {self.steps}; it must be at least 1")
+        if self.steps is not None and not 1 <= self.steps <= _MAX_STEPS:
+            raise InputError(f"steps is {self.steps}; it must be from 1 to {_MAX_STEPS}")
         if self.particles is not None and self.particles < objective.fewest:
             raise InputError(f"particles is {self.particles}; it must be at least {objective.fewest}")
         if self.lr is not None and not 0 < self.lr < math.inf:

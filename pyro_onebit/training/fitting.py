@@ -17,15 +17,17 @@ from tqdm import tqdm
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError, NotCompilableError, ProgramError, TrainingError
 from pyro_onebit.guides import Guide
+from pyro_onebit.memory import check_memory
 from pyro_onebit.models import Model
 from pyro_onebit.nn import PLAIN
 from pyro_onebit.programs import Pair, Program
 from pyro_onebit.registry import OBJECTIVES
-from pyro_onebit.reproducibility import default_dtype, one_thread
+from pyro_onebit.reproducibility import default_dtype, usual_arithmetic
 from pyro_onebit.training.config import DTYPES, Config
 from pyro_onebit.training.lattice import LatticeNoise
 from pyro_onebit.training.optimizers import OneOptimizer
-from pyro_onebit.training.run import Checkpoint, Run, build
+from pyro_onebit.training.recipes import Recipe
+from pyro_onebit.training.run import Checkpoint, Run, build, check_like
 from pyro_onebit.training.step import CompiledELBO, EagerELBO
 
 #: A history has about this many rows, whatever the number of steps.
@@ -34,12 +36,8 @@ _HISTORY_ROWS = 100
 
 @contextmanager
 def _isolated(config: Config) -> Iterator[None]:
-    """Pyro's store and validation flag, torch's generator, dtype and thread count, are as before afterwards.
-
-    One thread: a run must come out the same alone and beside others.
-    """
+    """Pyro's store and validation flag, torch's generator and dtype, are as before afterwards."""
     with ExitStack() as stack:
-        stack.enter_context(one_thread())
         stack.enter_context(pyro.get_param_store().scope())
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(torch.random.fork_rng())
@@ -48,6 +46,7 @@ def _isolated(config: Config) -> Iterator[None]:
         yield
 
 
+@usual_arithmetic()
 def fit(
     model: Model,
     guide: Guide,
@@ -75,9 +74,12 @@ def fit(
         on_step: Called with its number after each step.
         checkpoint: Where the state is kept; what is there already is gone on from.
 
+    What the caller has set of torch, numpy or Pyro makes no difference, and is as before afterwards. Several threads
+    train one after the other, for torch and Pyro have one state in a process: train side by side in processes.
+
     Raises:
         TrainingError: If a loss, a gradient or the outcome's exact figures are not finite.
-        InputError: If `data`, `model` or `guide` is not the configuration's.
+        InputError: If `data`, `model` or `guide` is not the configuration's, or a step needs more memory than there is.
     """
     if (data.ndims, data.prob) != (config.ndims, config.prob):
         raise InputError(f"data has ndims {data.ndims} and prob {data.prob}; the configuration has {config}")
@@ -90,6 +92,7 @@ def fit(
             raise InputError(f"{what} has other networks than the configuration's; take what `build(config)` gives")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', and torch finds none here; take 'cpu'")
+    _check_step(config)
     run = Run(model, guide, data, config, config.recipe)
     try:
         Pair(model, guide, data)
@@ -104,6 +107,23 @@ def fit(
         except ArithmeticError as error:
             raise TrainingError(f"{error}; the last parameters before it are kept", run) from None
     return run
+
+
+def _check_step(config: Config) -> None:
+    """Refuse a step that would take more memory than there is.
+
+    It holds its logits and the hidden layers' values, and the gradients of both.
+    """
+    recipe, ndims = config.recipe, config.ndims
+    rows, seen = recipe.rows * recipe.samples, recipe.rows * recipe.samples
+    if recipe.particles:
+        rows, seen = 2 * recipe.particles, 2 * recipe.seen(ndims)
+    widths = recipe.arch.width_x + (config.layers - 1) * recipe.arch.width_z
+    values = seen * ndims + rows * recipe.arch.hidden_layers * widths
+    check_memory(
+        2 * DTYPES[config.dtype].itemsize * values,
+        f"a step on {rows} draws of the latents, {seen} of them with {ndims} logits each,",
+    )
 
 
 def _shapes(program: nn.Module) -> dict[str, torch.Size]:
@@ -169,10 +189,23 @@ class _Training:
         self.left = checkpoint.restore() if checkpoint else None
         if checkpoint and self.left:
             with checkpoint.restoring():
-                run.history = {name: list(map(float, values)) for name, values in self.left["history"].items()}
-                if len(set(map(len, run.history.values()))) > 1:
-                    raise ValueError
-                run.seconds, self.planted = float(self.left["seconds"]), self.left["planted"]
+                self._check(self.left)
+            run.history, run.seconds, self.planted = (self.left[name] for name in ("history", "seconds", "planted"))
+
+    def _check(self, left: dict[str, Any]) -> None:
+        """Refuse a state that is none of this training; `_resume` does of its optimisers and generators."""
+        fresh, recipe, planted = self._states(), self.run.recipe, left["planted"]
+        check_like({name: left[name] for name in ("step", "seconds", *fresh)}, {"step": 0, "seconds": 0.0, **fresh})
+        if planted is not None:
+            check_like(planted, {**fresh, "loss": 0.0})
+        if not (1 <= left["step"] <= recipe.steps and left["seconds"] >= 0.0):
+            raise ValueError
+        whole, part = (range(0, steps, _stride(recipe)) for steps in (recipe.steps, left["step"]))
+        rows = [*((0, step) for step in (whole if planted else part)), *((1, step) for step in part if planted)]
+        figures = dict(left["history"])
+        if list(zip(figures.pop("attempt"), figures.pop("step"), strict=True)) != rows:
+            raise ValueError
+        check_like(list(figures.values()), [[0.0] * len(rows)] * len(figures))
 
     @property
     def _on_gpu(self) -> bool:
@@ -226,8 +259,8 @@ class _Training:
         estimator, x, rows = _estimator(run)
         optimizer = OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
         svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
-        stride = -(-recipe.steps // _HISTORY_ROWS)
-        begin, spent = self._resume(optimizer), run.seconds
+        stride = _stride(recipe)
+        begin, spent = self._resume(optimizer, estimator), run.seconds
         steps: Iterable[int] = range(begin, recipe.steps)
         # A bar that is not shown would still make a semaphore, and a killed process leave it behind.
         if not self.quiet:
@@ -259,23 +292,59 @@ class _Training:
             "seconds": self.run.seconds,
             "history": self.run.history,
             "planted": self.planted,
-            "optimizers": [one.state_dict() for one in optimizer.optimizers],
-            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._on_gpu else [])],
+            "optimizers": _moments(optimizer),
+            "generators": self._generators(),
             **self._states(),
         }
         self.checkpoint.keep(state)
 
-    def _resume(self, optimizer: OneOptimizer) -> int:
+    def _generators(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._on_gpu else [])]
+
+    def _resume(self, optimizer: OneOptimizer, estimator: CompiledELBO | EagerELBO) -> int:
         """Take up the state that was left, once; the step to begin with."""
         state, self.left = self.left, None
         if self.checkpoint is None or state is None:
             return 0
         with self.checkpoint.restoring():
+            if list(state["history"]) != ["attempt", "step", "loss", *estimator.names, "lr"]:
+                raise ValueError
+            step = state["step"]
+            check_like(state["generators"], self._generators())
+            for one, own, fresh in zip(
+                optimizer.optimizers, state["optimizers"], _moments(self._stepped()), strict=True
+            ):
+                # A parameter that has never had a gradient has no moments.
+                check_like(own, {name: fresh[name] for name in own})
+                for name, moments in own.items():
+                    if not 0.0 <= float(moments["step"]) <= float(fresh[name]["step"]) + step - 1:
+                        raise ValueError
+                groups = one.state_dict()["param_groups"]
+                one.load_state_dict({"state": {int(name): own[name] for name in own}, "param_groups": groups})
+            for _ in range(step):
+                optimizer.decay_lr()
             self._load(state)
-            for one, own in zip(optimizer.optimizers, state["optimizers"], strict=True):
-                one.load_state_dict(own)
             own, *of_gpus = state["generators"]
             torch.set_rng_state(own)
             if self._on_gpu:
                 torch.cuda.set_rng_state_all(of_gpus)
-            return int(state["step"])
+            return int(step)
+
+    def _stepped(self) -> OneOptimizer:
+        """The optimisers of copies of the parameters, after a step without a gradient."""
+        copies = [nn.Parameter(p.detach().clone()) for program in self.programs.values() for p in program.parameters()]
+        for p in copies:
+            p.grad = torch.zeros_like(p)
+        optimizer = OneOptimizer(copies, self.run.recipe)
+        optimizer({})
+        return optimizer
+
+
+def _moments(optimizer: OneOptimizer) -> list[dict[str, Any]]:
+    """The state of each optimiser, by the number of a parameter; learning rates follow from the step."""
+    return [{str(i): own for i, own in one.state_dict()["state"].items()} for one in optimizer.optimizers]
+
+
+def _stride(recipe: Recipe) -> int:
+    """Steps between two rows of a history."""
+    return -(-recipe.steps // _HISTORY_ROWS)

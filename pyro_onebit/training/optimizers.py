@@ -108,5 +108,10 @@ class OneOptimizer(PyroOptim):
         """Take a step, and let the learning rate decay."""
         for optimizer in self.optimizers:
             optimizer.step()
+        self.decay_lr()
+
+    def decay_lr(self) -> None:
+        """Let the learning rate decay by a step's share."""
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] *= self.decay

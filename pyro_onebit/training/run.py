@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from pyro_onebit.exact import Evaluation, Truth, evaluate
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
 from pyro_onebit.registry import GUIDES, MODELS
-from pyro_onebit.reproducibility import default_dtype, one_thread
+from pyro_onebit.reproducibility import default_dtype, usual_arithmetic
 from pyro_onebit.training.config import DTYPES, IDENTITY, Config
 from pyro_onebit.training.recipes import Recipe
 
@@ -32,6 +33,32 @@ class Checkpoint(Protocol):
 
     def keep(self, state: dict[str, Any]) -> None:
         """Keep a state in place of the last one."""
+
+
+def check_like(found: Any, fresh: Any) -> None:
+    """Refuse a state that is not made like a fresh one: names, types, shapes, and no number that is not finite.
+
+    Arguments:
+        found: The state, or a part of it.
+        fresh: The same of programs or optimisers that have just been made.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(fresh, torch.Tensor):
+        right = isinstance(found, torch.Tensor) and (found.shape, found.dtype) == (fresh.shape, fresh.dtype)
+        right = right and (not found.is_floating_point() or bool(found.isfinite().all()))
+    elif isinstance(fresh, dict):
+        right = isinstance(found, dict) and list(found) == list(fresh)
+    elif isinstance(fresh, list):
+        right = isinstance(found, list) and len(found) == len(fresh)
+    else:
+        right = type(found) is type(fresh) and math.isfinite(found)
+    if not right:
+        raise ValueError
+    parts = fresh.keys() if isinstance(fresh, dict) else range(len(fresh)) if isinstance(fresh, list) else ()
+    for part in parts:
+        check_like(found[part], fresh[part])
 
 
 @dataclass
@@ -65,7 +92,7 @@ class Run:
 
     def judge(self) -> Evaluation:
         """Compute `metrics` and `truth` from the parameters, by quadrature, on any number of threads alike."""
-        with one_thread():
+        with usual_arithmetic():
             figures = evaluate(self.model, self.guide, self.data)
         self.truth = figures.truth
         identity = {name: getattr(self.config, name) for name in IDENTITY}
@@ -81,7 +108,7 @@ def build(config: Config, recipe: Recipe | None = None) -> tuple[Model, Guide, O
         recipe: Whose networks to make, if not the configuration's.
     """
     data = OneBitData(config.ndims, config.prob, DTYPES[config.dtype])
-    with torch.random.fork_rng(devices=[]), default_dtype(data.dtype):
+    with usual_arithmetic(), torch.random.fork_rng(devices=[]), default_dtype(data.dtype):
         torch.manual_seed(config.seed)
         arch = (recipe or config.recipe).arch
         model: Model = MODELS[str(config.model)](config.ndims, config.prob, arch)

@@ -80,6 +80,11 @@ class CompiledELBO:
         keep_freed_memory()
 
     @property
+    def names(self) -> list[str]:
+        """What `terms` has."""
+        return self._names
+
+    @property
     def terms(self) -> dict[str, float]:
         """The last call's estimate of ``recon, kl1`` (and ``kl2``), nats, summed over rows; they sum to its loss."""
         return dict(zip(self._names, self._values, strict=True))
@@ -119,6 +124,11 @@ class EagerELBO:
     ) -> None:
         self._elbo, self._parameters = elbo, [p for p in parameters if p.requires_grad]
         self._clip, self._handler = clip, handler or nullcontext()
+
+    @property
+    def names(self) -> list[str]:
+        """None, as of `terms`."""
+        return []
 
     @property
     def terms(self) -> dict[str, float]:

@@ -111,6 +111,20 @@ def test_a_length_or_a_digest_of_another_file_is_refused(run, codec: Codec, fiel
         restore(run, signed(body))
 
 
+def test_a_length_that_nothing_pays_for_is_refused(run, codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where a run's samples cost nothing at all, so that words would never come to their end."""
+    container, _ = pack(codec, b"some content")
+    header = list(_HEADER.unpack_from(container))
+    words = (len(container) - _HEADER.size - 16) // 4
+    header[6] = 32 * words * 2**16 // 8 + 1
+    body = _HEADER.pack(*header) + container[_HEADER.size : -16]
+    with pytest.raises(DamagedError, match=f"its words can hold {header[6] - 1} at most"):
+        restore(run, signed(body))
+    monkeypatch.setattr(codec, "encode", lambda samples, quiet: np.ones(1, np.uint32))
+    with pytest.raises(InputError, match="take a run that is less sure"):
+        pack(codec, bytes(2**18 + 1))
+
+
 def test_foreign_files_and_runs_are_named(trained, run, codec: Codec) -> None:
     container, _ = pack(codec, b"content")
     for foreign, message in (

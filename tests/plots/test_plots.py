@@ -257,7 +257,8 @@ def study_of(*cells: tuple) -> Study:
 
 def test_study_figures_show_the_largest_size_of_each_family(tmp_path):
     study = study_of((1, 0.5, 6), (1, 0.5, 5), (2, 0.5, 5))
-    paths = save_drawings(study_drawings(study), tmp_path)
+    paths, failed = save_drawings(study_drawings(study), tmp_path)
+    assert not failed
     assert [path.name for path in paths] == [
         "loss.png",
         "aggregate.png",
@@ -266,13 +267,13 @@ def test_study_figures_show_the_largest_size_of_each_family(tmp_path):
     ]
     assert all(path.read_bytes().startswith(PNG) for path in paths)
     assert Image.open(paths[1]).text["Description"].startswith("The aggregate posterior")
-    assert save_drawings(study_drawings(Study(study.table[:0], {}, [])), tmp_path / "none") == []
+    assert save_drawings(study_drawings(Study(study.table[:0], {}, [])), tmp_path / "none") == ([], {})
     assert not (tmp_path / "none").exists()
 
 
 def test_each_guide_has_figures_of_its_own():
     study = study_of((1, 0.5, 5, "gaussian"), (1, 0.5, 5, "truncated"))
-    drawings = {drawing.name: drawing.figure for drawing in study_drawings(study)}
+    drawings = {drawing.name: drawing.figure() for drawing in study_drawings(study)}
     assert list(drawings)[2:] == ["posterior-layers1-gaussian-ndims5", "posterior-layers1-truncated-ndims5"]
     assert [axes.get_title() for axes in drawings["aggregate"].axes] == ["one layer, gaussian", "one layer, truncated"]
 
@@ -281,7 +282,7 @@ def test_comparison_figures_have_a_row_and_a_marker_for_each_family():
     cells = [(1, 0.5, 5, "gaussian"), (1, 0.5, 5, "truncated")]
     metrics = [{**run_of(*cell).metrics, "gap_nats": 0.1 * (i + 1)} for i, cell in enumerate(cells)]
     comparison = Study(pd.DataFrame(metrics), {}, [solved(*cell) for cell in cells])
-    drawings = {drawing.name: drawing.figure for drawing in comparison_drawings(comparison)}
+    drawings = {drawing.name: drawing.figure() for drawing in comparison_drawings(comparison)}
     assert [axes.get_ylabel() for axes in drawings["posteriors"].axes] == ["gaussian", "truncated"]
     [axes] = drawings["loss-seconds"].axes
     assert {line.get_label(): xy(line)[1].tolist() for line in axes.get_lines()} == {

@@ -203,13 +203,15 @@ def test_a_damaged_archive_of_format_2(old: Path, damage: Callable[[Path], objec
 
 def test_write_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file"
-    write_whole(target, b"first")
-    write_whole(target, b"second")
+    write_whole(target, b"first", b"first")
+    target.chmod(0o640)
+    write_whole(target, b"second", b"first")
     assert target.read_bytes() == b"second"
+    assert target.stat().st_mode & 0o777 == 0o640  # as it was before
     assert [p.name for p in target.parent.iterdir()] == ["file"]
     with pytest.raises(InputError, match="cannot write"):
         write_whole(target / "below", b"")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="is a directory"):
         write_whole(target.parent, b"")
     assert [p.name for p in target.parent.iterdir()] == ["file"]
 

@@ -2,9 +2,11 @@ import math
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -156,6 +158,27 @@ def test_nothing_global_changes() -> None:
         assert global_state() == before
     finally:
         torch.set_num_threads(threads)  # on which other tests' last digits hang
+
+
+def test_what_a_caller_has_set_makes_no_difference() -> None:
+    expected = trained(layers=2)
+
+    def others(_: int) -> Run:
+        torch.set_float32_matmul_precision("medium")
+        with torch.inference_mode(), torch.autocast("cpu"), np.errstate(all="raise"), torch.device("meta"):
+            return trained(layers=2)
+
+    flag = pyro.infer.util.is_validation_enabled()
+    try:
+        with ThreadPoolExecutor(2) as pool:  # and side by side
+            found = list(pool.map(others, range(2)))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert pyro.infer.util.is_validation_enabled() == flag
+    for run in found:
+        assert torch.equal(parameters(run), parameters(expected))
+        assert {**run.metrics, "seconds": 0} == {**expected.metrics, "seconds": 0}
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_parameters() -> None:

@@ -1,0 +1,25 @@
+"""What the world outside may do to a command, by kind: each module tries one kind and gives a row for each attempt."""
+
+from trials.common import Row, Section, answer, summarise
+from trials.forged import containers, files, states
+from trials.limits import settings, sizes
+from trials.outputs import outputs
+from trials.processes import guides, kills, odd, signals
+from trials.terminals import terminals
+
+#: Every kind by its name, in the order in which they are tried.
+SECTIONS: dict[str, Section] = {
+    "outputs": outputs,
+    "states": states,
+    "containers": containers,
+    "files": files,
+    "sizes": sizes,
+    "settings": settings,
+    "terminals": terminals,
+    "guides": guides,
+    "signals": signals,
+    "kills": kills,
+    "odd": odd,
+}
+
+__all__ = ["SECTIONS", "Row", "answer", "summarise"]
