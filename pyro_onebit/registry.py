@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pyro_onebit.errors import InputError
 
-__all__ = ["GUIDES", "MODELS", "OBJECTIVES", "RECIPES", "Registry", "install", "snapshot"]
+__all__ = ["GUIDES", "MODELS", "OBJECTIVES", "RECIPES", "Registry", "install", "origin_of", "snapshot"]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -39,7 +39,7 @@ class Registry(dict[str, T]):
         """
         if not re.fullmatch(r"[\w-]+", name):
             raise InputError(f"{self.kind} {name!r} cannot be called that; take letters, digits, '_' and '-'")
-        if name in self and _origin(self[name]) != _origin(entry):
+        if name in self and origin_of(self[name]) != origin_of(entry):
             raise InputError(f"{self.kind} {name!r} is already registered; choose another name")
         self.check(name, entry)
         self[name] = entry
@@ -64,7 +64,7 @@ class Registry(dict[str, T]):
         return self[name]
 
 
-def _origin(entry: Any) -> tuple[str, str]:
+def origin_of(entry: Any) -> tuple[str, str]:
     """Where an entry's class or function was written."""
     made_by = getattr(entry, "make", entry)
     return str(getattr(made_by, "__module__", None)), str(getattr(made_by, "__qualname__", made_by))

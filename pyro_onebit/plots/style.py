@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pyro_onebit.files import write_whole
 from pyro_onebit.studies import CELL
-from pyro_onebit.training import Config
+from pyro_onebit.training import AnyConfig
 
 _DPI = 150
 #: Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -27,7 +27,7 @@ LAYER_NAMES = {1: "one layer", 2: "two layers"}
 FAMILY = tuple(name for name in CELL if name != "ndims")
 
 
-def family_of(config: Config) -> tuple[Any, ...]:
+def family_of(config: AnyConfig) -> tuple[Any, ...]:
     """The family that a run belongs to."""
     return tuple(getattr(config, name) for name in FAMILY)
 

@@ -1,7 +1,7 @@
 """Runs on disk, grids of runs, studies and comparisons."""
 
 from pyro_onebit.studies.checkpoint import INTERVAL, StateFile
-from pyro_onebit.studies.comparison import compare, comparison_row
+from pyro_onebit.studies.comparison import compare, compare_runs, comparison_row
 from pyro_onebit.studies.executors import T, check_jobs, run_all
 from pyro_onebit.studies.grid import STUDY_FILE, StudyGrid, acquire, read_study
 from pyro_onebit.studies.inference_data import to_inference_data, write_inference_data
@@ -53,6 +53,7 @@ __all__ = [
     "check_table",
     "columns_of",
     "compare",
+    "compare_runs",
     "comparison_row",
     "complete_metrics",
     "is_begun",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,8 +14,9 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
+from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError, TrainingError
 from pyro_onebit.files import (
     check_writable,
@@ -30,10 +32,11 @@ from pyro_onebit.files import (
     write_whole,
 )
 from pyro_onebit.guides import Guide
-from pyro_onebit.models import Model
+from pyro_onebit.nn import as_module
+from pyro_onebit.registry import GUIDES, MODELS
 from pyro_onebit.studies.checkpoint import StateFile
 from pyro_onebit.studies.schema import complete_metrics
-from pyro_onebit.training import IDENTITY, Config, Recipe, Run, build, differences, fit
+from pyro_onebit.training import IDENTITY, AnyConfig, ByHand, Config, Recipe, Run, build, differences, fit
 
 #: Raised when the meaning of what a run directory holds changes. What is added does not change it: it has a default.
 _FORMAT = 3
@@ -55,21 +58,28 @@ def save_run(run: Run, path: str | Path) -> None:
     path = Path(path)
     _write_config(run.config, run.recipe, path)
     states = {"model": run.model.state_dict(), "guide": run.guide.state_dict()}
-    tensors = {f"{name}.{key}": value.contiguous() for name, state in states.items() for key, value in state.items()}
+    tensors = {
+        # Copies, for a file cannot hold tensors that share their memory.
+        f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)
+        for name, state in states.items()
+        for key, value in state.items()
+    }
     write_whole(path / _PARAMETERS, save(tensors))
     write_table(path / _HISTORY, pd.DataFrame(run.history))
     if run.metrics:
         write_json(path / _METRICS, complete_metrics(run.metrics))
 
 
-def _write_config(config: Config, recipe: Recipe, path: Path) -> None:
-    described = {
+def _write_config(config: AnyConfig, recipe: Recipe | None, path: Path) -> None:
+    described: dict[str, Any] = {
         "format": _FORMAT,
         "version": version("pyro-onebit"),
         "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
-        "config": asdict(config),
-        "recipe": asdict(recipe),
     }
+    if recipe is None:
+        described["by_hand"] = asdict(config)
+    else:
+        described |= {"config": asdict(config), "recipe": asdict(recipe)}
     write_json(path / _CONFIG, described)
 
 
@@ -88,8 +98,12 @@ def is_busy(path: Path) -> bool:
     return is_locked(path / _LOCK)
 
 
-def run_name(config: Config) -> str:
+def run_name(config: AnyConfig) -> str:
     """The directory of a run within a study: says what the run is, and sorts as a reader would."""
+    if isinstance(config, ByHand):
+        known = "".join(f"-{value}" for value in (config.model, config.guide, config.objective) if value)
+        seed = "" if config.seed is None else f"-seed{config.seed}"
+        return f"layers{config.layers}-ndims{config.ndims:06d}-prob{config.prob:g}-by_hand{known}{seed}"
     usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
     unusual = "".join(
         f"-{value}" if isinstance(value, str) else f"-{name}{value:g}"
@@ -99,7 +113,7 @@ def run_name(config: Config) -> str:
     return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"
 
 
-def run_path(out: Path, config: Config) -> Path:
+def run_path(out: Path, config: AnyConfig) -> Path:
     """The directory of a run of a study that is in `out`."""
     return out / "runs" / run_name(config)
 
@@ -149,7 +163,7 @@ def _acquire(path: Path, config: Config) -> None:
         raise InputError(f"{path} holds another run ({differences(there, config)}); choose another directory")
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path) -> AnyConfig:
     """Read what a run's directory says of its configuration.
 
     Raises:
@@ -158,25 +172,47 @@ def load_config(path: Path) -> Config:
     return _read_config(path / _CONFIG)[0]
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, *, model: Any = None, guide: Any = None) -> Run:
     """Read a run that `save_run` wrote, this version's or, since format 2, an earlier one's.
 
+    Arguments:
+        path: The run's directory.
+        model: A module or function to put the model's parameters into, in place; None: one is made by its name.
+        guide: The guide's, likewise. A run that was trained by hand needs both where they are not registered.
+
     Raises:
-        InputError: If the directory holds no run, a damaged one, or one of a version that is not known here.
+        InputError: If the directory holds no run, a damaged one, one of a version that is not known here, or one
+            whose programs have to be given.
     """
     path = Path(path)
     if not (path / _CONFIG).exists():
         raise InputError(f"cannot read {path}: it holds no run; a run's directory is one that `onebit train` wrote")
     config, recipe = _read_config(path / _CONFIG)
-    model, guide, data = build(config, recipe)
+    model, guide, data = _programs(config, recipe, model, guide)
     _load_parameters(path, model, guide)
     metrics = read_metrics(path / _METRICS, config) if is_finished(path) else {}
     history = read_history(path)
     lists = {str(name): values.tolist() for name, values in history.items()}
-    return Run(model, guide, data, config, recipe, lists, float(metrics.get("seconds", 0.0)), metrics)
+    seconds = math.nan if (known := metrics.get("seconds")) is None else float(known)
+    return Run(model, guide, data, config, recipe, lists, seconds, metrics)
 
 
-def read_metrics(path: Path, config: Config | None = None) -> dict[str, Any]:
+def _programs(
+    config: AnyConfig, recipe: Recipe | None, model: Any, guide: Any
+) -> tuple[nn.Module, nn.Module, OneBitData]:
+    """Those of a run, as given or else made by name."""
+    if isinstance(config, Config):
+        own_model, own_guide, data = build(config, recipe)
+        return own_model if model is None else model, own_guide if guide is None else guide, data
+    data = OneBitData(config.ndims, config.prob)
+    given = (config.program(MODELS) if model is None else model, config.program(GUIDES) if guide is None else guide)
+    model, guide = (as_module(program, data.codewords) for program in given)
+    if isinstance(guide, Guide):
+        guide.bind_model(model)
+    return model, guide, data
+
+
+def read_metrics(path: Path, config: AnyConfig | None = None) -> dict[str, Any]:
     """Read a run's ``metrics.json``.
 
     Arguments:
@@ -221,8 +257,8 @@ def read_versions(path: Path) -> dict[str, str]:
     return {"pyro-onebit": str(content.get("version")), **{str(name): str(value) for name, value in versions.items()}}
 
 
-def _read_config(path: Path) -> tuple[Config, Recipe]:
-    """What a run's ``config.json`` says, and how the run was trained."""
+def _read_config(path: Path) -> tuple[AnyConfig, Recipe | None]:
+    """What a run's ``config.json`` says, and how the run was trained; None: by hand."""
     content = read_json(path)
     if content.get("format") == 2:
         content = _from_format_2(content)
@@ -232,6 +268,8 @@ def _read_config(path: Path) -> tuple[Config, Recipe]:
             f"version {version('pyro-onebit')} reads formats 2 and {_FORMAT}"
         )
     try:
+        if "by_hand" in content:
+            return restored(ByHand, content["by_hand"], "by_hand"), None
         return restored(Config, content.get("config"), "config"), restored(Recipe, content.get("recipe"), "recipe")
     except InputError as error:
         raise InputError(f"{path} is damaged, or of a later version: {error}") from None
@@ -244,7 +282,7 @@ def _from_format_2(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": 3, "config": config, "recipe": content.get("recipe")}
 
 
-def _load_parameters(path: Path, model: Model, guide: Guide) -> None:
+def _load_parameters(path: Path, model: nn.Module, guide: nn.Module) -> None:
     """Put a run's parameters in place."""
     programs = {"model": model, "guide": guide}
     expected = sum(p.numel() * p.element_size() for module in programs.values() for p in module.state_dict().values())

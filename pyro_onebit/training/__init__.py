@@ -1,6 +1,7 @@
 """From a configuration to a trained, judged run."""
 
 from pyro_onebit.internals import AdjustedTraces
+from pyro_onebit.training.by_hand import ByHand
 from pyro_onebit.training.config import DEFAULT_GUIDES, DEFAULT_MODELS, DTYPES, IDENTITY, Config, Settings, differences
 from pyro_onebit.training.fitting import fit
 from pyro_onebit.training.lattice import LatticeNoise, lattice_noise, lattice_points, lattice_weights
@@ -13,7 +14,7 @@ from pyro_onebit.training.objectives import (
 )
 from pyro_onebit.training.optimizers import SOAP, OneOptimizer, make_optimizers
 from pyro_onebit.training.recipes import Recipe, register_recipe
-from pyro_onebit.training.run import Checkpoint, Run, build
+from pyro_onebit.training.run import AnyConfig, Checkpoint, Run, build
 from pyro_onebit.training.step import CompiledELBO, EagerELBO
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "IDENTITY",
     "SOAP",
     "AdjustedTraces",
+    "AnyConfig",
+    "ByHand",
     "Checkpoint",
     "CompiledELBO",
     "Config",

@@ -96,10 +96,10 @@ def fit(
     except ProgramError as error:
         raise ProgramError(f"guide {config.guide!r}, model {config.model!r}: {error}") from None
     with _isolated(config):
-        training = _Training(run, quiet, on_step, checkpoint)
+        training = _Training(run, config, quiet, on_step, checkpoint)
         try:
             training.first()
-            if _is_worse_than_no_latent(run):
+            if _is_worse_than_no_latent(run, config):
                 training.again()
         except ArithmeticError as error:
             raise TrainingError(f"{error}; the last parameters before it are kept", run) from None
@@ -110,19 +110,19 @@ def _shapes(program: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in program.state_dict().items()}
 
 
-def _is_worse_than_no_latent(run: Run) -> bool:
+def _is_worse_than_no_latent(run: Run, config: Config) -> bool:
     """Whether a run that was started with its bit in the latent would do better without one.
 
     A decoder that ignores z, and a guide that is the prior, cost ndims times the entropy.
     """
-    planted = run.recipe.arch.start != PLAIN
+    planted = config.recipe.arch.start != PLAIN
     return planted and run.metrics["loss"] >= run.data.ndims * run.data.entropy
 
 
-def _on_lattice(run: Run, particles: int) -> tuple[Any, LatticeNoise]:
+def _on_lattice(run: Run, config: Config, particles: int) -> tuple[Any, LatticeNoise]:
     """The run's objective with so many particles, and the noise to evaluate it under."""
-    noise = LatticeNoise(particles, run.data.probs, run.recipe.noise_width)
-    return OBJECTIVES[str(run.config.objective)](particles), noise
+    noise = LatticeNoise(particles, run.data.probs, config.recipe.noise_width)
+    return OBJECTIVES[str(config.objective)](particles), noise
 
 
 def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
@@ -132,23 +132,23 @@ def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
     return all(site["fn"].has_rsample for site in sites)
 
 
-def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
+def _estimator(run: Run, config: Config) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
     """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by."""
-    recipe, model, guide = run.recipe, run.model, run.guide
+    recipe, model, guide = config.recipe, run.model, run.guide
     parameters = [*model.parameters(), *guide.parameters()]
     # A gradient by the score has no use for noise that is given, and none for weights.
     if recipe.particles and _is_reparameterised(guide, run.data.codewords):
         # The two codewords, each with its probability: the loss is per datum already.
         x = run.data.codewords
         seen = recipe.seen(run.data.ndims)
-        elbo, noise = _on_lattice(run, seen)
-        unseen = _on_lattice(run, recipe.particles - seen) if seen < recipe.particles else None
+        elbo, noise = _on_lattice(run, config, seen)
+        unseen = _on_lattice(run, config, recipe.particles - seen) if seen < recipe.particles else None
         try:
             return CompiledELBO(elbo, model, guide, x, recipe.clip, noise, unseen), x, 1
         except NotCompilableError:
             return EagerELBO(elbo, parameters, recipe.clip, noise), x, 1
     x = run.data.rows(recipe.rows)
-    objective = OBJECTIVES[str(run.config.objective)]
+    objective = OBJECTIVES[str(config.objective)]
     elbo = objective(recipe.samples)
     if objective.is_mean:
         with suppress(NotCompilableError):
@@ -160,9 +160,15 @@ class _Training:
     """A run's attempts at training, from the beginning or from where they were left."""
 
     def __init__(
-        self, run: Run, quiet: bool, on_step: Callable[[int], None] | None, checkpoint: Checkpoint | None
+        self,
+        run: Run,
+        config: Config,
+        quiet: bool,
+        on_step: Callable[[int], None] | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
-        self.run, self.quiet, self.on_step, self.checkpoint = run, quiet, on_step, checkpoint
+        self.run, self.config = run, config
+        self.quiet, self.on_step, self.checkpoint = quiet, on_step, checkpoint
         self.programs: dict[str, Any] = {"model": run.model, "guide": run.guide}
         #: The first attempt's outcome, while there is a second.
         self.planted: dict[str, Any] | None = None
@@ -176,7 +182,7 @@ class _Training:
 
     @property
     def _on_gpu(self) -> bool:
-        return self.run.config.device == "cuda"
+        return self.config.device == "cuda"
 
     def first(self) -> None:
         """Train from the recipe's start, and judge."""
@@ -209,7 +215,7 @@ class _Training:
             program.load_state_dict(states[name])
 
     def _train(self, attempt: int) -> None:
-        programs, device = self.programs.values(), torch.device(self.run.config.device)
+        programs, device = self.programs.values(), torch.device(self.config.device)
         try:
             for program in programs:
                 program.to(device)
@@ -221,9 +227,9 @@ class _Training:
 
     def _steps(self, attempt: int) -> None:
         start = time.perf_counter()
-        run, recipe = self.run, self.run.recipe
+        run, recipe = self.run, self.config.recipe
         run.guide.train()
-        estimator, x, rows = _estimator(run)
+        estimator, x, rows = _estimator(run, self.config)
         optimizer = OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
         svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
         stride = -(-recipe.steps // _HISTORY_ROWS)
