@@ -12,6 +12,7 @@ from typing import Any
 from pyro_onebit.cli.parser import Command, Outcome
 from pyro_onebit.files import check_writable
 from pyro_onebit.plots import Drawing, comparison_drawings, save_drawings, study_drawings
+from pyro_onebit.registry import import_source
 from pyro_onebit.reporting import format_runs, write_report
 from pyro_onebit.studies import (
     Kind,
@@ -56,6 +57,8 @@ class GridCommand(Command):
         if "config" not in given:
             return {}
         grid = read_study(given["config"])
+        for source in grid.imports:
+            import_source(source)
         grid.configs()  # says what is out of range
         return {"grid": grid}
 

@@ -4,7 +4,6 @@ from pyro_onebit.nn.architecture import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, 
 from pyro_onebit.nn.between import GaussianNet, StretchNet
 from pyro_onebit.nn.decoder import BernoulliNet
 from pyro_onebit.nn.encoder import CodewordNet, MixtureNet, RowNet, SplineNet, TruncatedNet
-from pyro_onebit.nn.function import FunctionProgram, as_module
 from pyro_onebit.nn.network import MIN_VARIANCE, RANGE, UNIT_BIAS, Network, normal, spread_bends, variance_of
 from pyro_onebit.nn.program import Program, frozen
 
@@ -19,7 +18,6 @@ __all__ = [
     "Architecture",
     "BernoulliNet",
     "CodewordNet",
-    "FunctionProgram",
     "GaussianNet",
     "MixtureNet",
     "Network",
@@ -29,7 +27,6 @@ __all__ = [
     "Start",
     "StretchNet",
     "TruncatedNet",
-    "as_module",
     "frozen",
     "normal",
     "spread_bends",

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pyro_onebit.errors import InputError, ProgramError, TrainingError, WriteError
 from pyro_onebit.internals import ProcessKilledError, in_processes
-from pyro_onebit.registry import install, snapshot
+from pyro_onebit.registry import Snapshot, install, snapshot
 from pyro_onebit.studies.runs import is_begun, is_busy, run_path
 from pyro_onebit.training import Config
 
@@ -31,7 +31,7 @@ class _Left(Enum):
 
 
 #: What a process is handed: `_in_worker`'s arguments.
-_Task = tuple[dict[str, dict[str, Any]], Callable[[Config, Path], Any], int, Config, Path, bool]
+_Task = tuple[Snapshot, Callable[[Config, Path], Any], int, Config, Path, bool]
 _ALONE = Lock()
 #: So many times in a row may processes be killed with no run in them before this is no accident.
 _PATIENCE = 3
@@ -188,12 +188,7 @@ def _connected(kind: Any, address: str) -> Any:
 
 
 def _in_worker(
-    registered: dict[str, dict[str, Any]],
-    work: Callable[[Config, Path], T],
-    index: int,
-    config: Config,
-    path: Path,
-    share: bool,
+    registered: Snapshot, work: Callable[[Config, Path], T], index: int, config: Config, path: Path, share: bool
 ) -> tuple[int, T | str | WriteError | _Left]:
     """One run's result; why there is none; or that it was left, as `share` says, to another command."""
     # What a script has registered is not known in another process.

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from pyro_onebit.brought import ByHand, as_module, check_known, origins_of
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError, TrainingError
 from pyro_onebit.files import (
@@ -32,11 +33,10 @@ from pyro_onebit.files import (
     write_whole,
 )
 from pyro_onebit.guides import Guide
-from pyro_onebit.nn import as_module
 from pyro_onebit.registry import GUIDES, MODELS
 from pyro_onebit.studies.checkpoint import StateFile
 from pyro_onebit.studies.schema import complete_metrics
-from pyro_onebit.training import IDENTITY, AnyConfig, ByHand, Config, Recipe, Run, build, differences, fit
+from pyro_onebit.training import IDENTITY, AnyConfig, Config, Recipe, Run, build, differences, fit
 
 #: Raised when the meaning of what a run directory holds changes. What is added does not change it: it has a default.
 _FORMAT = 3
@@ -56,7 +56,7 @@ def save_run(run: Run, path: str | Path) -> None:
         InputError: If the directory cannot be written.
     """
     path = Path(path)
-    _write_config(run.config, run.recipe, path)
+    _write_config(run.config, run.recipe, path, {"model": run.model, "guide": run.guide})
     states = {"model": run.model.state_dict(), "guide": run.guide.state_dict()}
     tensors = {
         # Copies, for a file cannot hold tensors that share their memory.
@@ -70,12 +70,14 @@ def save_run(run: Run, path: str | Path) -> None:
         write_json(path / _METRICS, complete_metrics(run.metrics))
 
 
-def _write_config(config: AnyConfig, recipe: Recipe | None, path: Path) -> None:
+def _write_config(config: AnyConfig, recipe: Recipe | None, path: Path, programs: Mapping[str, Any]) -> None:
     described: dict[str, Any] = {
         "format": _FORMAT,
         "version": version("pyro-onebit"),
         "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
     }
+    if origins := origins_of(config, programs):
+        described["origins"] = origins
     if recipe is None:
         described["by_hand"] = asdict(config)
     else:
@@ -157,7 +159,7 @@ def _acquire(path: Path, config: Config) -> None:
         if is_finished(path):
             raise
         # There is none, or one of another version, whose unfinished training is no use to this one.
-        _write_config(config, config.recipe, path)
+        _write_config(config, config.recipe, path, {})
         return
     if there != config:
         raise InputError(f"{path} holds another run ({differences(there, config)}); choose another directory")
@@ -267,6 +269,7 @@ def _read_config(path: Path) -> tuple[AnyConfig, Recipe | None]:
             f"{path} has format {content.get('format')!r}, written by version {content.get('version')!r}; "
             f"version {version('pyro-onebit')} reads formats 2 and {_FORMAT}"
         )
+    check_known(content.get("config"), content.get("origins"))
     try:
         if "by_hand" in content:
             return restored(ByHand, content["by_hand"], "by_hand"), None

@@ -1,7 +1,6 @@
 """From a configuration to a trained, judged run."""
 
 from pyro_onebit.internals import AdjustedTraces
-from pyro_onebit.training.by_hand import ByHand
 from pyro_onebit.training.config import DEFAULT_GUIDES, DEFAULT_MODELS, DTYPES, IDENTITY, Config, Settings, differences
 from pyro_onebit.training.fitting import fit
 from pyro_onebit.training.lattice import LatticeNoise, lattice_noise, lattice_points, lattice_weights
@@ -25,7 +24,6 @@ __all__ = [
     "SOAP",
     "AdjustedTraces",
     "AnyConfig",
-    "ByHand",
     "Checkpoint",
     "CompiledELBO",
     "Config",

@@ -143,5 +143,5 @@ def differences(there: Any, here: Any) -> str:
     return "; ".join(
         f"{f.name} {old!r} there, {new!r} here"
         for f in ordered_fields(there)
-        if (old := getattr(there, f.name)) != (new := getattr(here, f.name))
+        if f.compare and (old := getattr(there, f.name)) != (new := getattr(here, f.name))
     )

@@ -11,15 +11,14 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from pyro_onebit.brought import ByHand, as_module, name_of
 from pyro_onebit.data import OneBitData
 from pyro_onebit.exact import Evaluation, Truth, evaluate, kl_name
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
-from pyro_onebit.nn import as_module
 from pyro_onebit.programs import Pair
 from pyro_onebit.registry import GUIDES, MODELS
 from pyro_onebit.reproducibility import default_dtype, one_thread
-from pyro_onebit.training.by_hand import ByHand, name_of
 from pyro_onebit.training.config import DTYPES, IDENTITY, Config
 from pyro_onebit.training.recipes import Recipe
 

@@ -111,7 +111,7 @@ def test_saved_and_loaded(kind: str, tmp_path: Path) -> None:
     assert loaded.config == run.config
     assert math.isnan(loaded.seconds)
     assert loaded.judge()["loss"] == run.metrics["loss"]
-    with pytest.raises(InputError, match=r"model 'linear' is not registered here; give it: load_run\(path, model="):
+    with pytest.raises(InputError, match=r"model 'linear' is not registered here; import .*, or give it: load_run"):
         load_run(tmp_path, guide=gaussian)
     with pytest.raises(InputError, match="damaged, or not of this run"):
         load_run(tmp_path, model=linear, guide=nn.Bilinear(1, 1, 1))
