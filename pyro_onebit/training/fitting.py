@@ -92,11 +92,13 @@ def fit(
         raise InputError("device is 'cuda', and torch finds none here; take 'cpu'")
     run = Run(model, guide, data, config, config.recipe)
     try:
-        Pair(model, guide, data)
+        pair = Pair(model, guide, data)
     except ProgramError as error:
         raise ProgramError(f"guide {config.guide!r}, model {config.model!r}: {error}") from None
     with _isolated(config):
-        training = _Training(run, quiet, on_step, checkpoint)
+        # The latents that x depends on, and those that the guide draws before.
+        wide = 1 + pair.guide.latents.index(pair.latents[0])
+        training = _Training(run, wide, quiet, on_step, checkpoint)
         try:
             training.first()
             if _is_worse_than_no_latent(run):
@@ -119,9 +121,9 @@ def _is_worse_than_no_latent(run: Run) -> bool:
     return planted and run.metrics["loss"] >= run.data.ndims * run.data.entropy
 
 
-def _on_lattice(run: Run, particles: int) -> tuple[Any, LatticeNoise]:
+def _on_lattice(run: Run, particles: int, wide: int) -> tuple[Any, LatticeNoise]:
     """The run's objective with so many particles, and the noise to evaluate it under."""
-    noise = LatticeNoise(particles, run.data.probs, run.recipe.noise_width)
+    noise = LatticeNoise(particles, run.data.probs, run.recipe.noise_width, wide)
     return OBJECTIVES[str(run.config.objective)](particles), noise
 
 
@@ -132,7 +134,7 @@ def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
     return all(site["fn"].has_rsample for site in sites)
 
 
-def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
+def _estimator(run: Run, wide: int) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
     """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by."""
     recipe, model, guide = run.recipe, run.model, run.guide
     parameters = [*model.parameters(), *guide.parameters()]
@@ -141,8 +143,8 @@ def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
         # The two codewords, each with its probability: the loss is per datum already.
         x = run.data.codewords
         seen = recipe.seen(run.data.ndims)
-        elbo, noise = _on_lattice(run, seen)
-        unseen = _on_lattice(run, recipe.particles - seen) if seen < recipe.particles else None
+        elbo, noise = _on_lattice(run, seen, wide)
+        unseen = _on_lattice(run, recipe.particles - seen, wide) if seen < recipe.particles else None
         try:
             return CompiledELBO(elbo, model, guide, x, recipe.clip, noise, unseen), x, 1
         except NotCompilableError:
@@ -160,9 +162,9 @@ class _Training:
     """A run's attempts at training, from the beginning or from where they were left."""
 
     def __init__(
-        self, run: Run, quiet: bool, on_step: Callable[[int], None] | None, checkpoint: Checkpoint | None
+        self, run: Run, wide: int, quiet: bool, on_step: Callable[[int], None] | None, checkpoint: Checkpoint | None
     ) -> None:
-        self.run, self.quiet, self.on_step, self.checkpoint = run, quiet, on_step, checkpoint
+        self.run, self.wide, self.quiet, self.on_step, self.checkpoint = run, wide, quiet, on_step, checkpoint
         self.programs: dict[str, Any] = {"model": run.model, "guide": run.guide}
         #: The first attempt's outcome, while there is a second.
         self.planted: dict[str, Any] | None = None
@@ -223,7 +225,7 @@ class _Training:
         start = time.perf_counter()
         run, recipe = self.run, self.run.recipe
         run.guide.train()
-        estimator, x, rows = _estimator(run)
+        estimator, x, rows = _estimator(run, self.wide)
         optimizer = OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
         svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
         stride = -(-recipe.steps // _HISTORY_ROWS)
