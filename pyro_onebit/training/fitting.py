@@ -142,7 +142,7 @@ def _estimator(run: Run, wide: int) -> tuple[CompiledELBO | EagerELBO, Tensor, i
     if recipe.particles and _is_reparameterised(guide, run.data.codewords):
         # The two codewords, each with its probability: the loss is per datum already.
         x = run.data.codewords
-        seen = recipe.seen(run.data.ndims)
+        seen = recipe.seen(run.data.ndims, wide)
         elbo, noise = _on_lattice(run, seen, wide)
         unseen = _on_lattice(run, recipe.particles - seen, wide) if seen < recipe.particles else None
         try:
