@@ -47,7 +47,7 @@ class PerRow(TorchDistribution):
         super().__init__(torch.Size(batch_shape), (1,), validate_args=False)
 
     @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
+    def has_rsample(self) -> bool:
         """Whether gradients pass through samples."""
         return bool(self.base.has_rsample)
 

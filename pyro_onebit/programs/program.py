@@ -19,6 +19,7 @@ from torch.distributions import Independent, TransformedDistribution, constraint
 from torch.overrides import TorchFunctionMode
 
 from pyro_onebit.errors import ProgramError
+from pyro_onebit.programs.autoguides import check_autoguide
 from pyro_onebit.reproducibility import default_dtype
 
 #: Latents by name, each of shape ``(draws, M)``: a value for each draw and each codeword.
@@ -170,9 +171,10 @@ class Conditional:
 
     def sample(self, count: int | None = None) -> Tensor:
         """A draw for each condition and codeword, ``(N, M)``; or, where nothing is conditioned on, `count`."""
-        shape = () if count is None else (count,)
         drawn = []
         for fn in self.parts:
+            # What the conditions make no difference to is drawn anew for each of them all the same.
+            shape = (count or self.conditions,) if len(fn.batch_shape) == 1 and not self.flat else ()
             value = fn.rsample(shape) if fn.has_rsample else fn.sample(shape)
             drawn.append(self._unflat(value.squeeze(-1) if self.event else value))
         return torch.cat(drawn, -1)
@@ -197,6 +199,7 @@ class Program:
     splits: bool = True
 
     def __init__(self, what: str, program: Any, x: Tensor) -> None:
+        check_autoguide(program)
         self.what, self.program, self.x = what, float64_copy(program), x
         if isinstance(self.program, nn.Module):
             # So that a program need not announce its parameters to Pyro each time that it is run.

@@ -92,11 +92,13 @@ def fit(
         raise InputError("device is 'cuda', and torch finds none here; take 'cpu'")
     run = Run(model, guide, data, config, config.recipe)
     try:
-        Pair(model, guide, data)
+        pair = Pair(model, guide, data)
     except ProgramError as error:
         raise ProgramError(f"guide {config.guide!r}, model {config.model!r}: {error}") from None
     with _isolated(config):
-        training = _Training(run, config, quiet, on_step, checkpoint)
+        # The latents that x depends on, and those that the guide draws before.
+        wide = 1 + pair.guide.latents.index(pair.latents[0])
+        training = _Training(run, config, wide, quiet, on_step, checkpoint)
         try:
             training.first()
             if _is_worse_than_no_latent(run, config):
@@ -119,9 +121,9 @@ def _is_worse_than_no_latent(run: Run, config: Config) -> bool:
     return planted and run.metrics["loss"] >= run.data.ndims * run.data.entropy
 
 
-def _on_lattice(run: Run, config: Config, particles: int) -> tuple[Any, LatticeNoise]:
+def _on_lattice(run: Run, config: Config, particles: int, wide: int) -> tuple[Any, LatticeNoise]:
     """The run's objective with so many particles, and the noise to evaluate it under."""
-    noise = LatticeNoise(particles, run.data.probs, config.recipe.noise_width)
+    noise = LatticeNoise(particles, run.data.probs, config.recipe.noise_width, wide)
     return OBJECTIVES[str(config.objective)](particles), noise
 
 
@@ -132,7 +134,7 @@ def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
     return all(site["fn"].has_rsample for site in sites)
 
 
-def _estimator(run: Run, config: Config) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
+def _estimator(run: Run, config: Config, wide: int) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
     """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by."""
     recipe, model, guide = config.recipe, run.model, run.guide
     parameters = [*model.parameters(), *guide.parameters()]
@@ -140,9 +142,9 @@ def _estimator(run: Run, config: Config) -> tuple[CompiledELBO | EagerELBO, Tens
     if recipe.particles and _is_reparameterised(guide, run.data.codewords):
         # The two codewords, each with its probability: the loss is per datum already.
         x = run.data.codewords
-        seen = recipe.seen(run.data.ndims)
-        elbo, noise = _on_lattice(run, config, seen)
-        unseen = _on_lattice(run, config, recipe.particles - seen) if seen < recipe.particles else None
+        seen = recipe.seen(run.data.ndims, wide)
+        elbo, noise = _on_lattice(run, config, seen, wide)
+        unseen = _on_lattice(run, config, recipe.particles - seen, wide) if seen < recipe.particles else None
         try:
             return CompiledELBO(elbo, model, guide, x, recipe.clip, noise, unseen), x, 1
         except NotCompilableError:
@@ -163,12 +165,13 @@ class _Training:
         self,
         run: Run,
         config: Config,
+        wide: int,
         quiet: bool,
         on_step: Callable[[int], None] | None,
         checkpoint: Checkpoint | None,
     ) -> None:
-        self.run, self.config = run, config
-        self.quiet, self.on_step, self.checkpoint = quiet, on_step, checkpoint
+        self.config = config
+        self.run, self.wide, self.quiet, self.on_step, self.checkpoint = run, wide, quiet, on_step, checkpoint
         self.programs: dict[str, Any] = {"model": run.model, "guide": run.guide}
         #: The first attempt's outcome, while there is a second.
         self.planted: dict[str, Any] | None = None
@@ -229,7 +232,7 @@ class _Training:
         start = time.perf_counter()
         run, recipe = self.run, self.config.recipe
         run.guide.train()
-        estimator, x, rows = _estimator(run, self.config)
+        estimator, x, rows = _estimator(run, self.config, self.wide)
         optimizer = OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
         svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
         stride = -(-recipe.steps // _HISTORY_ROWS)

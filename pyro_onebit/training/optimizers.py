@@ -17,7 +17,7 @@ _EPS = 1e-8
 
 
 class SOAP(torch.optim.Optimizer):
-    r"""SOAP (Vyas et al. 2024, algorithm 3) for matrices of one shape, stacked.
+    r"""SOAP (Vyas et al. 2024, algorithm 3) for matrices, those of one shape stacked.
 
     With gradients G of shape ``(matrices, rows, columns)``, the running means of :math:`G G^T` and
     :math:`G^T G` have eigenvectors :math:`Q_L, Q_R`. Adam's second moment is kept for
@@ -28,13 +28,16 @@ class SOAP(torch.optim.Optimizer):
     model's and the guide's gradient. The tests hold this to the same figures as ``pytorch_optimizer``.
 
     Arguments:
-        params: Matrices of one shape; each must have a gradient at every step.
+        params: Matrices; each must have a gradient at every step.
         lr: Learning rate.
         betas: Decay of the means of the gradient; and of its square and its products.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, betas: tuple[float, float]) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas})
+        by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+        for p in params:
+            by_shape.setdefault(p.shape, []).append(p)
+        super().__init__([{"params": own} for own in by_shape.values()], {"lr": lr, "betas": betas})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]

@@ -51,12 +51,12 @@ class Recipe:
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
 
-    def seen(self, ndims: int) -> int:
-        """How many of the particles the decoder sees."""
-        return min(self.particles or 0, max(_MIN_SEEN, self.logits // (2 * ndims)))
+    def seen(self, ndims: int, wide: int = 1) -> int:
+        """How many of the particles the decoder sees, where the noise of so many latents is drawn wide."""
+        return min(self.particles or 0, max(_MIN_SEEN, self.logits // (2 * ndims)) * _MIN_SEEN ** (wide - 1))
 
 
-#: A lattice of fewer particles than this has gaps.
+#: A lattice of fewer particles along each latent whose noise is drawn wide has gaps.
 _MIN_SEEN = 8
 # Two layers need many particles for the KL terms between z1 and z2, and few for the reconstruction.
 _DEFAULT = {
