@@ -1,4 +1,4 @@
-"""Programs that are brought along: functions as modules, what is known of them, and where they were written."""
+"""Programs that are brought along: functions and densities as modules, what is known of them, where they are from."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import constraints
 
+from pyro_onebit.distributions import per_row
 from pyro_onebit.errors import InputError
+from pyro_onebit.quadrature import refine
 from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES, Registry, origin_of
 
-__all__ = ["ByHand", "FunctionProgram", "as_module", "check_known", "name_of", "origins_of"]
+__all__ = ["ByHand", "DensityGuide", "FunctionProgram", "as_module", "check_known", "name_of", "origins_of"]
 
 #: What a run is chosen from, each by the name of its field.
 _CHOICES: dict[str, Registry[Any]] = {"model": MODELS, "guide": GUIDES, "objective": OBJECTIVES, "preset": RECIPES}
@@ -72,6 +77,74 @@ def as_module(program: Any, x: Tensor) -> nn.Module:
         with _leaving_no_trace():
             program(x)
     return program
+
+
+class DensityGuide(nn.Module):
+    """A guide that is a density alone: it can be judged, and has nothing to train.
+
+    Its draws are found by quadrature, by inverting the density's integral.
+
+    Arguments:
+        log_prob: Takes values z ``(N,)`` and a codeword x ``(ndims,)``, float64 arrays of NumPy, to the logarithm of
+            q(z|x) ``(N,)``, nats, an array of any library. JAX computes in single precision, which does not do, unless
+            it is told otherwise (``jax_enable_x64``).
+        latent: The latent's name in the model.
+        event_dim: Dimensions of the model's events: 1 if its latent is ``(rows, 1)``, 0 if it is ``(rows,)``.
+    """
+
+    def __init__(self, log_prob: Callable[[Any, Any], Any], latent: str = "z1", event_dim: int = 1) -> None:
+        super().__init__()
+        self.log_prob, self.latent, self.event_dim = log_prob, latent, event_dim
+
+    def forward(self, x: Tensor) -> None:
+        """Draw the latent given rows x ``(rows, ndims)``."""
+        density = _Density(self.log_prob, x)
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample(self.latent, per_row(density, x.shape[:-1]) if self.event_dim else density)
+
+
+#: Edges of panels, close around 0 and out to 1490, on which a density is looked for.
+_EDGES = torch.arange(-8.0, 8.125, 0.25, dtype=torch.float64).sinh()
+
+
+class _Density(TorchDistribution):
+    """The density of a scalar for each of rows x ``(rows, ndims)``."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.real
+
+    def __init__(self, log_prob: Callable[[Any, Any], Any], x: Tensor) -> None:
+        # What rows have in common is computed once.
+        self.own, (self.words, self.word) = log_prob, x.unique(dim=0, return_inverse=True)
+        super().__init__(x.shape[:-1], validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> _Density:
+        new = object.__new__(_Density)
+        new.own, new.words, new.word = self.own, self.words, self.word.expand(batch_shape)
+        TorchDistribution.__init__(new, torch.Size(batch_shape), validate_args=False)
+        return new
+
+    def _at(self, z: Tensor, word: Tensor) -> Tensor:
+        """log q(z|x) of one codeword at z ``(N,)``."""
+        found = self.own(z.double().numpy(), word.double().numpy())
+        return torch.from_numpy(np.array(found, dtype=np.float64)).reshape(z.shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        result, word = torch.empty_like(value, dtype=torch.float64), self.word.expand(value.shape)
+        for i, own in enumerate(self.words):
+            result[word == i] = self._at(value[word == i], own)
+        return result
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        drawn = torch.empty(self._extended_shape(sample_shape), dtype=torch.float64)
+        word = self.word.expand(drawn.shape)
+        for i, own in enumerate(self.words):
+            grid = refine(lambda z, own=own: self._at(z, own).exp()[:, None], _EDGES).grid  # type: ignore[misc]
+            cumulative = grid.cumulative(self._at(grid.nodes, own).exp())
+            count = int((word == i).sum())
+            drawn[word == i] = grid.invert(cumulative[None], torch.rand(1, count, dtype=torch.float64))[0]
+        return drawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from pyro.contrib.zuko import ZukoToPyro
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Independent, constraints
 
@@ -20,13 +21,20 @@ def per_row(distribution: Any, rows: torch.Size) -> Any:
         distribution: Pyro's, torch's or zuko's; or a zuko flow without a context. Its batch shape is ``rows``, with or
             without an event dimension of size 1, or ``(*rows, 1)`` without one; or there is none: all rows' alike.
         rows: The rows' shape.
+
+    Raises:
+        TypeError: If it is no distribution, or one of several numbers.
     """
-    if isinstance(distribution, TorchDistribution) and distribution.event_shape == (1,):
+    if isinstance(distribution, TorchDistributionMixin) and distribution.event_shape:
         return distribution
     if isinstance(distribution, ZukoToPyro):
         distribution = distribution.dist
     if isinstance(distribution, torch.nn.Module):
         distribution = distribution()
+    if not isinstance(distribution, torch.distributions.Distribution):
+        raise TypeError(f"a distribution is needed, and this is a {type(distribution).__name__}")
+    if distribution.event_shape not in ((), (1,)):
+        raise TypeError(f"one number a row is needed, and this has events of shape {tuple(distribution.event_shape)}")
     if not distribution.event_shape and len(distribution.batch_shape) > len(rows):
         distribution = Independent(distribution, 1)
     return PerRow(distribution, rows)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro
+import torch
 from torch import Tensor, nn
 
 from pyro_onebit.data import OneBitData
@@ -51,9 +52,10 @@ class Guide(Program):
         return None
 
 
-def _sample(name: str, distribution: Any, x: Tensor) -> Tensor:
-    """Draw a latent of each of rows x ``(rows, ndims)`` from any library's distribution of one number a row."""
-    drawn: Tensor = pyro.sample(name, per_row(distribution, x.shape[:-1]))
+def _sample(name: str, q: Callable[..., Any], *given: Tensor) -> Tensor:
+    """Draw a latent ``(rows, 1)`` given rows x and latents, each ``(rows, …)``, from any library's distribution."""
+    rows = torch.broadcast_shapes(*(value.shape[:-1] for value in given))
+    drawn: Tensor = pyro.sample(name, per_row(q(*given), rows))
     return drawn
 
 
@@ -70,7 +72,7 @@ class OneLayerGuide(Guide):
         """Draw z1 ``(rows, 1)`` given rows x ``(rows, ndims)``."""
         self.register()
         with pyro.plate("data", x.shape[-2], dim=-1):
-            _sample("z1", self.q_z1(x), x)
+            _sample("z1", self.q_z1, x)
 
 
 class _TwoLayers(Guide):
@@ -95,32 +97,32 @@ class MarkovGuide(_TwoLayers):
     r""":math:`q(z_1 \mid x)\, q(z_2 \mid z_1)`: a subclass sets ``q_z1(x)`` and ``q_z2(z1)``."""
 
     def _draw(self, x: Tensor) -> None:
-        z1 = _sample("z1", self.q_z1(x), x)
-        _sample("z2", self.q_z2(z1), x)
+        z1 = _sample("z1", self.q_z1, x)
+        _sample("z2", self.q_z2, z1)
 
 
 class SkipGuide(_TwoLayers):
     r""":math:`q(z_1 \mid x)\, q(z_2 \mid z_1, x)`: a subclass sets ``q_z1(x)`` and ``q_z2(z1, x)``."""
 
     def _draw(self, x: Tensor) -> None:
-        z1 = _sample("z1", self.q_z1(x), x)
-        _sample("z2", self.q_z2(z1, x), x)
+        z1 = _sample("z1", self.q_z1, x)
+        _sample("z2", self.q_z2, z1, x)
 
 
 class TopDownGuide(_TwoLayers):
     r""":math:`q(z_2 \mid x)\, q(z_1 \mid z_2, x)`: a subclass sets ``q_z2(x)`` and ``q_z1(z2, x)``."""
 
     def _draw(self, x: Tensor) -> None:
-        z2 = _sample("z2", self.q_z2(x), x)
-        _sample("z1", self.q_z1(z2, x), x)
+        z2 = _sample("z2", self.q_z2, x)
+        _sample("z1", self.q_z1, z2, x)
 
 
 class MeanFieldGuide(_TwoLayers):
     r""":math:`q(z_1 \mid x)\, q(z_2 \mid x)`: a subclass sets ``q_z1(x)`` and ``q_z2(x)``."""
 
     def _draw(self, x: Tensor) -> None:
-        _sample("z1", self.q_z1(x), x)
-        _sample("z2", self.q_z2(x), x)
+        _sample("z1", self.q_z1, x)
+        _sample("z2", self.q_z2, x)
 
 
 #: What has a default; the conditionals have none.

@@ -124,6 +124,13 @@ def _is_inside(fn: Any, value: Tensor) -> Tensor | None:
         return None
 
 
+def _is_discrete(fn: Any) -> bool:
+    try:
+        return bool(fn.support.is_discrete)
+    except (AttributeError, NotImplementedError):  # zuko's do not say what their support is
+        return False
+
+
 def _satisfies(constraint: Any, value: Tensor) -> Tensor | None:
     if getattr(constraint, "base_constraint", constraint) is constraints.real:
         return None
@@ -175,7 +182,7 @@ class Conditional:
         for fn in self.parts:
             # What the conditions make no difference to is drawn anew for each of them all the same.
             shape = (count or self.conditions,) if len(fn.batch_shape) == 1 and not self.flat else ()
-            value = fn.rsample(shape) if fn.has_rsample else fn.sample(shape)
+            value = fn(shape)
             drawn.append(self._unflat(value.squeeze(-1) if self.event else value))
         return torch.cat(drawn, -1)
 
@@ -227,7 +234,7 @@ class Program:
         if len(frames) != len(site["cond_indep_stack"]) or frames not in ([(-1, rows)], []):
             raise ProgramError(f"{where} stands in plates other than one over the rows, at dim -1; it must have one")
         if name in self.latents:
-            if getattr(fn.support, "is_discrete", False):
+            if _is_discrete(fn):
                 raise ProgramError(f"{where} is discrete; latents must be continuous")
             if tuple(fn.event_shape) not in ((), (1,)):
                 raise ProgramError(f"{where} has events of shape {tuple(fn.event_shape)}; latents must be scalar")

@@ -174,7 +174,7 @@ class Misnamed(Broken):
 
 class Misshapen(Broken):
     def q_z1(self, x: torch.Tensor) -> pyro.distributions.Distribution:
-        return pyro.distributions.Normal(x.new_zeros(len(x)), self.scale)
+        return pyro.distributions.Normal(x.new_zeros(len(x), 2), self.scale).to_event(1)
 
 
 class Incomplete(Broken):
@@ -186,7 +186,7 @@ class Incomplete(Broken):
     ("guide", "message"),
     [
         (Misnamed, "guide 'mine', model 'one_layer': the guide draws z, and the model z1"),
-        (Misshapen, "guide 'mine', .*: site 'z1' has events of another shape in the guide than in the model"),
+        (Misshapen, "guide 'mine', .*: site 'z1' of the guide has events of shape .2,.; latents must be scalar"),
         (Incomplete, "guide 'mine', .*: the guide fails on the codewords: TypeError"),
     ],
 )
