@@ -15,12 +15,7 @@ from pyro_onebit.guides.limits import mean_field_optimum, top_down_optimum
 from pyro_onebit.guides.mixture import MixtureGuide
 from pyro_onebit.guides.references import ExactPosterior, ExactPosteriorGuide, PriorGuide
 from pyro_onebit.guides.truncated import TruncatedGuide
-from pyro_onebit.guides.two_layer import (
-    GaussianMeanFieldGuide,
-    GaussianTopDownGuide,
-    TwoLayerGuide,
-    TwoLayerSkipGuide,
-)
+from pyro_onebit.guides.two_layer import GaussianMeanFieldGuide, GaussianTopDownGuide, TwoLayerGuide, TwoLayerSkipGuide
 
 __all__ = [
     "FLOW_START",
