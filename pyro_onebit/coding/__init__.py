@@ -3,5 +3,18 @@
 from pyro_onebit.coding.codec import Codec, Rate
 from pyro_onebit.coding.container import Report, pack, unpack
 from pyro_onebit.coding.entropy_models import PRECISION, Pixels, Table, exact_arithmetic
+from pyro_onebit.coding.schemes import Chain, Joint
 
-__all__ = ["PRECISION", "Codec", "Pixels", "Rate", "Report", "Table", "exact_arithmetic", "pack", "unpack"]
+__all__ = [
+    "PRECISION",
+    "Chain",
+    "Codec",
+    "Joint",
+    "Pixels",
+    "Rate",
+    "Report",
+    "Table",
+    "exact_arithmetic",
+    "pack",
+    "unpack",
+]

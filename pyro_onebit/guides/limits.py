@@ -34,9 +34,8 @@ def _two_normals(prob: float, loc: _Array, scale: _Array) -> tuple[_Array, _Arra
     edges = np.unique(np.concatenate(ends))
     half = 0.5 * np.diff(edges)[:, None]
     z = (edges[:-1, None] + half + half * _X).ravel()
-    log_joint = (
-        np.log([[1.0 - prob], [prob]]) - 0.5 * ((z - loc[:, None]) / scale[:, None]) ** 2 - np.log(scale)[:, None]
-    )
+    loc, scale = loc[:, None], scale[:, None]
+    log_joint = np.log([[1.0 - prob], [prob]]) - 0.5 * ((z - loc) / scale) ** 2 - np.log(scale)
     masses = (half * _W).ravel() * np.exp(np.logaddexp(*log_joint)) / np.sqrt(2.0 * np.pi)
     return masses, log_joint[1] - log_joint[0]
 
@@ -71,8 +70,8 @@ def _lowest(
 def mean_field_optimum(ndims: int, prob: float = 0.5) -> float:
     r"""The lowest loss of Gaussian :math:`q(z_1 \mid x)\, q(z_2 \mid x)`, nats per datum.
 
-    The best p(z1|z2) has the moments of :math:`q(z_1 \mid z_2) = \sum_c r_c(z_2)\, q(z_1 \mid x_c)`, with variance v(z2)
-    say, so that the KL term of z1 is :math:`E[\frac12 \ln v - \sum_c r_c \ln s_c]`; the best decoder is the
+    The best p(z1|z2) has the moments of :math:`q(z_1 \mid z_2) = \sum_c r_c(z_2)\, q(z_1 \mid x_c)`, whose variance is
+    v(z2), say, so that the KL term of z1 is :math:`E[\frac12 \ln v - \sum_c r_c \ln s_c]`; the best decoder is the
     responsibility q(x=1|z1), so that the reconstruction costs :math:`n\,H_q(X \mid Z_1)`. z1's location and scale make
     no difference: six numbers remain.
 
