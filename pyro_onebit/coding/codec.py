@@ -19,10 +19,10 @@ from typing import Any
 import constriction
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pyro_onebit.coding.entropy_models import exact_arithmetic
 from pyro_onebit.coding.schemes import DITHERED, make_scheme
+from pyro_onebit.display import progress
 from pyro_onebit.errors import DamagedError, InputError
 from pyro_onebit.exact import solve
 from pyro_onebit.programs import DataLike, Pair
@@ -215,4 +215,4 @@ class Codec:
 
     @staticmethod
     def _progress(total: int, quiet: bool) -> Any:
-        return tqdm(total=total, disable=True if quiet else None, unit="bit", unit_scale=True)
+        return progress(quiet=quiet, total=total, unit="bit", unit_scale=True)

@@ -16,9 +16,9 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
-from tqdm import tqdm
 
 from pyro_onebit.diagnostics.members import SEARCHES, Member, free_parameters, minimise, noise_grid, normal_weights
+from pyro_onebit.display import progress
 from pyro_onebit.distributions import sample_from_noise
 from pyro_onebit.exact import Joint, Truth
 from pyro_onebit.programs import DataLike, Program
@@ -71,7 +71,7 @@ def gap_split(model: Any, guide: Any, data: DataLike, truth: Truth, joint: Joint
         return GapSplit(total, best, spread)
     searches = SEARCHES[len(truth.latents)]
     steps = len(total) * sum(map(len, searches))
-    with tqdm(total=steps, disable=True if quiet else None, unit="step") as bar, _out_of_store(guide):
+    with progress(quiet=quiet, total=steps, unit="step") as bar, _out_of_store(guide):
         for codeword in range(len(total)):
             ends: list[float] = []
             for search in searches:

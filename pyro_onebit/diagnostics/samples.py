@@ -11,6 +11,7 @@ import torch
 from scipy.stats import kstest
 from torch import Tensor
 
+from pyro_onebit.display import Shown
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Marginal
 
@@ -18,8 +19,8 @@ from pyro_onebit.exact import Marginal
 _LEVELS = (0.5, 0.8, 0.95)
 
 
-@dataclass(frozen=True)
-class SampleComparison:
+@dataclass(frozen=True, repr=False)
+class SampleComparison(Shown):
     """How far samples of a latent are from its exact posterior; each tensor of shape ``(M,)``, one for each codeword.
 
     Arguments:
@@ -37,6 +38,13 @@ class SampleComparison:
     ks_pvalue: Tensor
     levels: Tensor
     coverage: Tensor
+
+    def shown(self) -> dict[str, Any]:
+        """Each figure of each codeword."""
+        figures = {name: getattr(self, name).tolist() for name in ("wasserstein", "ks", "ks_pvalue")}
+        covered = zip(self.levels.tolist(), self.coverage.tolist(), strict=True)
+        figures |= {f"coverage_{100 * level:.0f}": shares for level, shares in covered}
+        return {name: [float(f"{value:.4g}") for value in values] for name, values in figures.items()}
 
 
 def compare_samples(latent: Marginal, samples: Any) -> SampleComparison:

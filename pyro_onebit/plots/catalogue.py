@@ -79,7 +79,7 @@ def _file_name(config: AnyConfig, labels: dict[tuple[object, ...], str]) -> str:
     return "-".join([f"layers{config.layers}", *more])
 
 
-def save_drawings(drawings: Iterable[Drawing], directory: Path) -> list[Path]:
+def save_drawings(drawings: Iterable[Drawing], directory: str | Path) -> list[Path]:
     """Write figures as PNG files.
 
     Returns:
@@ -90,6 +90,6 @@ def save_drawings(drawings: Iterable[Drawing], directory: Path) -> list[Path]:
     """
     paths = []
     for drawing in drawings:
-        paths.append(directory / f"{drawing.name}.png")
+        paths.append(Path(directory) / f"{drawing.name}.png")
         save(drawing.figure, paths[-1], drawing.caption)
     return paths

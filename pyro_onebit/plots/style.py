@@ -72,10 +72,10 @@ def png(figure: Figure, caption: str = "") -> bytes:
     return content.getvalue()
 
 
-def save(figure: Figure, path: Path, caption: str = "") -> None:
+def save(figure: Figure, path: str | Path, caption: str = "") -> None:
     """Write a figure as PNG, whole or not at all.
 
     Raises:
         InputError: If the directory cannot be written.
     """
-    write_whole(path, png(figure, caption))
+    write_whole(Path(path), png(figure, caption))

@@ -23,7 +23,7 @@ _DRAWS = 10_000
 
 
 def compare(
-    configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = True, cluster: str | None = None
+    configs: Iterable[Config], out: str | Path, jobs: int, *, quiet: bool = True, cluster: str | None = None
 ) -> Study:
     """Train what is not there yet, judge each run and write ``out/comparison.csv``.
 
@@ -40,7 +40,7 @@ def compare(
         InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run.
     """
     # As a reader compares: guides and objectives at one number of dimensions.
-    configs = sorted(configs, key=attrgetter("ndims"))
+    configs, out = sorted(configs, key=attrgetter("ndims")), Path(out)
     check_jobs(jobs)
     check_writable(out)
     results = dict(run_all(_compare_one, configs, out, jobs, quiet=quiet, cluster=cluster))

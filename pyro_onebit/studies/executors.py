@@ -12,8 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
+from pyro_onebit.display import progress
 from pyro_onebit.errors import InputError, ProgramError, TrainingError, WriteError
 from pyro_onebit.internals import ProcessKilledError, in_processes
 from pyro_onebit.registry import Snapshot, install, snapshot
@@ -92,7 +91,7 @@ def run_all(
 
     with ExitStack() as stack:
         run = _in_processes if cluster is None else partial(_on_cluster, stack.enter_context(_client(cluster)))
-        bar = stack.enter_context(tqdm(total=len(configs), disable=True if quiet else None, unit="run"))
+        bar = stack.enter_context(progress(quiet=quiet, total=len(configs), unit="run"))
         while waiting and not full:
             suspects: list[int] = []
             for i, result in run(tasks(tuple(waiting)), min(jobs, len(waiting))):

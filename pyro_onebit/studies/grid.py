@@ -85,7 +85,7 @@ class StudyGrid(Settings):
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in entries.items())
 
 
-def read_study(path: Path) -> StudyGrid:
+def read_study(path: str | Path) -> StudyGrid:
     """Read a grid from a TOML file; what it does not say is the default.
 
     Guides may be another script's: `StudyGrid.configs` says if one is not known here.
@@ -93,6 +93,7 @@ def read_study(path: Path) -> StudyGrid:
     Raises:
         InputError: If it cannot be read, is no TOML, or has a name, or a kind of value, that a study does not.
     """
+    path = Path(path)
     content = read_whole(path, _MAX_BYTES)
     try:
         entries = tomllib.loads(content.decode())

@@ -96,8 +96,9 @@ def _chain(draws: Tensor) -> np.ndarray:
     return draws[None].numpy()
 
 
-def write_inference_data(run: Run, path: Path) -> None:
+def write_inference_data(run: Run, path: str | Path) -> None:
     """Write the run's InferenceData as netCDF, whole or not at all."""
+    path = Path(path)
     with tempfile.TemporaryDirectory() as directory:
         draft = Path(directory) / path.name
         to_inference_data(run).to_netcdf(str(draft), engine="h5netcdf")

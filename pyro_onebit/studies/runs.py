@@ -85,9 +85,9 @@ def _write_config(config: AnyConfig, recipe: Recipe | None, path: Path, programs
     write_json(path / _CONFIG, described)
 
 
-def is_finished(path: Path) -> bool:
+def is_finished(path: str | Path) -> bool:
     """Whether a directory holds a whole run: the metrics are written last."""
-    return (path / _METRICS).exists()
+    return (Path(path) / _METRICS).exists()
 
 
 def is_begun(path: Path) -> bool:
@@ -115,12 +115,12 @@ def run_name(config: AnyConfig) -> str:
     return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"
 
 
-def run_path(out: Path, config: AnyConfig) -> Path:
+def run_path(out: str | Path, config: AnyConfig) -> Path:
     """The directory of a run of a study that is in `out`."""
-    return out / "runs" / run_name(config)
+    return Path(out) / "runs" / run_name(config)
 
 
-def train(config: Config, path: Path, *, quiet: bool = True) -> Run:
+def train(config: Config, path: str | Path, *, quiet: bool = True) -> Run:
     """A configuration's run: the one that is there, or else trained, from where an earlier training was left.
 
     Two processes that want the same run at the same time train it once.
@@ -134,6 +134,7 @@ def train(config: Config, path: Path, *, quiet: bool = True) -> Run:
         TrainingError: If training fails; the last parameters before it are kept.
         InputError: If the directory holds another run, or cannot be written.
     """
+    path = Path(path)
     check_writable(path)
     with lock(path / _LOCK):
         _acquire(path, config)
@@ -165,13 +166,13 @@ def _acquire(path: Path, config: Config) -> None:
         raise InputError(f"{path} holds another run ({differences(there, config)}); choose another directory")
 
 
-def load_config(path: Path) -> AnyConfig:
+def load_config(path: str | Path) -> AnyConfig:
     """Read what a run's directory says of its configuration.
 
     Raises:
         InputError: If it holds no run, a damaged one, or one of a version that is not known here.
     """
-    return _read_config(path / _CONFIG)[0]
+    return _read_config(Path(path) / _CONFIG)[0]
 
 
 def load_run(path: str | Path, *, model: Any = None, guide: Any = None) -> Run:
@@ -214,7 +215,7 @@ def _programs(
     return model, guide, data
 
 
-def read_metrics(path: Path, config: AnyConfig | None = None) -> dict[str, Any]:
+def read_metrics(path: str | Path, config: AnyConfig | None = None) -> dict[str, Any]:
     """Read a run's ``metrics.json``.
 
     Arguments:
@@ -224,6 +225,7 @@ def read_metrics(path: Path, config: AnyConfig | None = None) -> dict[str, Any]:
     Raises:
         InputError: If it cannot be read, is damaged, or is another run's.
     """
+    path = Path(path)
     try:
         metrics = complete_metrics(read_json(path))
     except InputError as error:
@@ -234,12 +236,13 @@ def read_metrics(path: Path, config: AnyConfig | None = None) -> dict[str, Any]:
     return metrics
 
 
-def read_history(path: Path) -> pd.DataFrame:
+def read_history(path: str | Path) -> pd.DataFrame:
     """Read ``history.csv`` in a run's directory.
 
     Raises:
         InputError: If it cannot be read, or is damaged.
     """
+    path = Path(path)
     history = read_table(path / _HISTORY)
     if not all(pd.api.types.is_numeric_dtype(column) and column.notna().all() for _, column in history.items()):
         raise InputError(f"{path / _HISTORY} is damaged: it must hold numbers alone")

@@ -40,13 +40,13 @@ def cell_of(config: AnyConfig) -> tuple[object, ...]:
     return tuple(getattr(config, name) for name in CELL)
 
 
-def missing(configs: Iterable[Config], out: Path) -> list[Config]:
+def missing(configs: Iterable[Config], out: str | Path) -> list[Config]:
     """The configurations whose runs are not finished in a study's directory."""
     return [config for config in configs if not is_finished(run_path(out, config))]
 
 
 def run_study(
-    configs: Iterable[Config], out: Path, jobs: int, *, quiet: bool = True, cluster: str | None = None
+    configs: Iterable[Config], out: str | Path, jobs: int, *, quiet: bool = True, cluster: str | None = None
 ) -> Study:
     """Train every configuration whose run is not there yet, and write the table ``out/results.csv``.
 
@@ -64,7 +64,7 @@ def run_study(
     Raises:
         InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run.
     """
-    configs = list(configs)
+    configs, out = list(configs), Path(out)
     check_jobs(jobs)
     check_writable(out)
     failures: dict[int, str] = {}

@@ -12,9 +12,9 @@ import pyro
 import torch
 from pyro.infer import SVI
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from pyro_onebit.data import OneBitData
+from pyro_onebit.display import progress
 from pyro_onebit.errors import InputError, NotCompilableError, ProgramError, TrainingError
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
@@ -240,7 +240,7 @@ class _Training:
         steps: Iterable[int] = range(begin, recipe.steps)
         # A bar that is not shown would still make a semaphore, and a killed process leave it behind.
         if not self.quiet:
-            steps = tqdm(steps, initial=begin, total=recipe.steps, disable=None, leave=False, unit="step")
+            steps = progress(steps, quiet=False, initial=begin, total=recipe.steps, leave=False, unit="step")
         try:
             for step in steps:
                 lr = optimizer.lr

@@ -13,6 +13,7 @@ from torch import nn
 
 from pyro_onebit.brought import ByHand, as_module, name_of
 from pyro_onebit.data import OneBitData
+from pyro_onebit.display import Shown
 from pyro_onebit.exact import Evaluation, Truth, evaluate, kl_name
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
@@ -42,8 +43,8 @@ class Checkpoint(Protocol):
         """Keep a state in place of the last one."""
 
 
-@dataclass
-class Run:
+@dataclass(repr=False)
+class Run(Shown):
     """A trained model and guide, how they were trained, and how good they are.
 
     `fit` makes one, and `Run.of` makes one of programs that were trained by hand.
@@ -118,6 +119,10 @@ class Run:
         run = cls(model, guide, data, config, None, lists, seconds)
         run.judge()
         return run
+
+    def shown(self) -> dict[str, Any]:
+        """What identifies it, and its figures if it was judged."""
+        return {name: getattr(self.config, name) for name in IDENTITY} | self.metrics
 
     def judge(self) -> Evaluation:
         """Compute `metrics` and `truth` from the parameters, by quadrature, on any number of threads alike."""
