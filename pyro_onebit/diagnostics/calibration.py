@@ -37,11 +37,7 @@ class Calibration(Shown):
 
     def shown(self) -> dict[str, Any]:
         """How many simulations there were, and the p-values."""
-        return {
-            "simulations": len(self.levels),
-            "ks_pvalue": self.ks_pvalue,
-            "symmetry_pvalue": self.symmetry_pvalue,
-        }
+        return {"simulations": len(self.levels), "ks_pvalue": self.ks_pvalue, "symmetry_pvalue": self.symmetry_pvalue}
 
 
 def simulate_calibration(

@@ -6,6 +6,7 @@ from pyro_onebit.studies.executors import T, check_jobs, run_all
 from pyro_onebit.studies.grid import STUDY_FILE, StudyGrid, acquire, read_study
 from pyro_onebit.studies.inference_data import to_inference_data, write_inference_data
 from pyro_onebit.studies.runs import (
+    finished_runs,
     is_begun,
     is_busy,
     is_finished,
@@ -56,6 +57,7 @@ __all__ = [
     "compare_runs",
     "comparison_row",
     "complete_metrics",
+    "finished_runs",
     "is_begun",
     "is_busy",
     "is_finished",

@@ -90,6 +90,12 @@ def is_finished(path: str | Path) -> bool:
     return (Path(path) / _METRICS).exists()
 
 
+def finished_runs(out: str | Path) -> list[Path]:
+    """The directories of a study's finished runs, or the directory itself if it is a run's."""
+    out = Path(out)
+    return [out] if is_finished(out) else sorted(path.parent for path in (out / "runs").glob(f"*/{_METRICS}"))
+
+
 def is_begun(path: Path) -> bool:
     """Whether a run's training began here and has not ended, even if its process is gone."""
     return (path / _LOCK).exists()
