@@ -7,22 +7,10 @@ import pytest
 import torch
 import zuko
 from pyro.contrib.zuko import ZukoToPyro
-from pyro.infer import autoguide
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from pyro_onebit import (
-    Config,
-    DensityGuide,
-    OneBitData,
-    OneLayerGuide,
-    ProgramError,
-    bounds,
-    build,
-    exact,
-    fit,
-    register_guide,
-)
+from pyro_onebit import Config, DensityGuide, OneBitData, OneLayerGuide, bounds, build, exact, fit, register_guide
 from pyro_onebit.distributions import per_row, sample_from_noise
 
 DATA = OneBitData(3, 0.3)
@@ -146,20 +134,3 @@ def test_a_density_is_judged_and_bounded(model: nn.Module) -> None:
     given, program = DensityGuide(log_prob, "z", event_dim=0), mixture
     figures, want = (exact.evaluate(scalar_model, guide, DATA) for guide in (given, program))
     assert figures["loss"] == pytest.approx(want["loss"], abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("AutoDelta", "a point, which has no density"),
-        ("AutoIAFNormal", "draws all rows' latents together"),
-        ("AutoMultivariateNormal", "draws all rows' latents together"),
-        ("AutoDiagonalNormal", "draws all rows' latents together"),
-    ],
-)
-def test_automatic_guides_that_are_refused(model: nn.Module, name: str, why: str) -> None:
-    guide = getattr(autoguide, name)(model)
-    with pyro.get_param_store().scope():
-        guide(DATA.codewords)
-        with pytest.raises(ProgramError, match=f"{name} .*{why}.*take AutoNormal"):
-            exact.evaluate(model, guide, DATA)

@@ -16,17 +16,17 @@ from pyro_onebit.exact.search import Search
 from pyro_onebit.programs import BLOCK, DataLike, Densities, Pair
 from pyro_onebit.quadrature import Grid, Product, Tail, tail_of
 
-#: Doubling the nodes goes on until no figure changes by more than this: in nats, and above one nat,
+#: Grids are made finer until no figure changes by more than this: in nats, and above one nat,
 #: which only untrained models cost, relative to the figure.
 TOLERANCE = 1e-7
-_MAX_DOUBLINGS = 3
+_MOST_CHECKS = 3
 #: What an integral of a density may differ from one by.
 _NORMALISED = 1e-7
 #: The probability with which right draws are taken for wrong ones.
 _FALSE_ALARM = 1e-10
 #: Samples do not go further out than so many standard deviations.
 _SEEN = 12.0
-#: Pairs of nodes beyond which doubling them takes minutes.
+#: Pairs of nodes beyond which finer grids take minutes.
 _MOST_PAIRS = 2**27
 
 
@@ -128,16 +128,16 @@ def solve(model: Any, guide: Any, data: DataLike) -> Truth:
         if not _is_normalised(truth):
             search.look_harder()
             truth = _tabulate(pair, search.grids())
-    truth = _doubled(pair, truth)
+    truth = _checked(pair, truth)
     _check_densities(truth, search.draws)
     return truth
 
 
-def _doubled(pair: Pair, truth: Truth) -> Truth:
-    """The same on grids so fine that doubling them changes no figure, or with what is not known said."""
-    for _ in range(_MAX_DOUBLINGS):
+def _checked(pair: Pair, truth: Truth) -> Truth:
+    """The same on grids so fine that finer ones change no figure, or with what is not known said."""
+    for _ in range(_MOST_CHECKS):
         coarse = truth.figures()
-        grids = [grid.halved() for grid in truth.grids]
+        grids = [grid.checked() for grid in truth.grids]
         truth = _tabulate(pair, grids)
         figures = truth.figures()
         changes = {
@@ -156,7 +156,7 @@ def _doubled(pair: Pair, truth: Truth) -> Truth:
         if not is_settled[name]:
             truth.unsettled.add(name)
             truth.notes[name] = (
-                f"it is {figures[name]:.6g} give or take {change:.2g}, by what doubling the nodes changes"
+                f"it is {figures[name]:.6g} give or take {change:.2g}, by what a finer grid changes"
             )
         elif note:
             truth.notes[name] = note

@@ -7,6 +7,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -115,6 +116,14 @@ def test_saved_and_loaded(kind: str, tmp_path: Path) -> None:
         load_run(tmp_path, guide=gaussian)
     with pytest.raises(InputError, match="damaged, or not of this run"):
         load_run(tmp_path, model=linear, guide=nn.Bilinear(1, 1, 1))
+
+
+def test_an_automatic_guide(tmp_path: Path) -> None:
+    """A new one has no parameters before it is run."""
+    run = Run.of(linear, AutoNormal(linear), DATA)
+    save_run(run, tmp_path)
+    loaded = load_run(tmp_path, model=linear, guide=AutoNormal(linear))
+    assert loaded.judge()["loss"] == run.metrics["loss"]
 
 
 def test_registered_programs_are_loaded_by_name(tmp_path: Path) -> None:
