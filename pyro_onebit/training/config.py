@@ -128,7 +128,7 @@ class Config(Settings):
                 # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
                 steps = round(steps / (4.0 * self.prob * (1.0 - self.prob)))
             recipe = replace(recipe, steps=steps, lr=lr, arch=replace(recipe.arch, start=start))
-        if not OBJECTIVES[str(self.objective)].is_mean:
+        if not OBJECTIVES[str(self.objective)].recorded:
             rows = recipe.rows if recipe.particles is None else _ROWS
             recipe = replace(recipe, particles=None, rows=rows, samples=_SAMPLES)
         if self.particles and recipe.particles:

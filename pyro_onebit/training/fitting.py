@@ -152,7 +152,7 @@ def _estimator(run: Run, wide: int) -> tuple[CompiledELBO | EagerELBO, Tensor, i
     x = run.data.rows(recipe.rows)
     objective = OBJECTIVES[str(run.config.objective)]
     elbo = objective(recipe.samples)
-    if objective.is_mean:
+    if objective.recorded:
         with suppress(NotCompilableError):
             return CompiledELBO(elbo, model, guide, x, recipe.clip), x, recipe.rows
     return EagerELBO(elbo, parameters, recipe.clip), x, recipe.rows
@@ -237,6 +237,7 @@ class _Training:
         try:
             for step in steps:
                 lr = optimizer.lr
+                estimator.set_step(step, recipe.steps)
                 loss = svi.step(x)
                 if step % stride == 0:
                     terms = {name: value / rows for name, value in estimator.terms.items()}
