@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
 from pyro_onebit.studies.checkpoint import StateFile
 from pyro_onebit.studies.schema import complete_metrics
-from pyro_onebit.training import IDENTITY, Config, Recipe, Run, build, differences, fit
+from pyro_onebit.training import IDENTITY, Config, Recipe, Run, Settings, build, differences, fit
 
 #: Raised when the meaning of what a run directory holds changes. What is added does not change it: it has a default.
 _FORMAT = 3
@@ -42,6 +43,8 @@ _LOCK, _PROGRESS = ".lock", "progress.pt"
 _CONFIG, _PARAMETERS, _HISTORY, _METRICS = "config.json", "parameters.safetensors", "history.csv", "metrics.json"
 #: The parameters' file of format 2.
 _PARAMETERS_2 = "checkpoint.pt"
+#: What is left out of a directory's name.
+_UNFIT = re.compile(r"[^\w.=-]+")
 #: The packages, beside this one, whose versions a run's last digits may hang on.
 _PACKAGES = ("pyro-ppl", "torch", "numpy", "scipy")
 
@@ -92,8 +95,8 @@ def run_name(config: Config) -> str:
     """The directory of a run within a study: says what the run is, and sorts as a reader would."""
     usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
     unusual = "".join(
-        f"-{value}" if isinstance(value, str) else f"-{name}{value:g}"
-        for name in ("prob", "model", "preset", "steps", "lr", "particles", "dtype", "device")
+        f"-{_UNFIT.sub('_', value)}" if isinstance(value, str) else f"-{name}{value:g}"
+        for name in ("prob", "model", *(f.name for f in fields(Settings) if f.name != "prob"))
         if (value := getattr(config, name)) != getattr(usual, name)
     )
     return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"

@@ -281,4 +281,5 @@ class _Training:
             torch.set_rng_state(own)
             if self._on_gpu:
                 torch.cuda.set_rng_state_all(of_gpus)
-            return int(state["step"])
+            optimizer.taken = int(state["step"])
+            return optimizer.taken
