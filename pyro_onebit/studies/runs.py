@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from pyro_onebit.guides import Guide
 from pyro_onebit.registry import GUIDES, MODELS
 from pyro_onebit.studies.checkpoint import StateFile
 from pyro_onebit.studies.schema import complete_metrics
-from pyro_onebit.training import IDENTITY, AnyConfig, Config, Recipe, Run, build, differences, fit
+from pyro_onebit.training import IDENTITY, AnyConfig, Config, Recipe, Run, Settings, build, differences, fit
 
 #: Raised when the meaning of what a run directory holds changes. What is added does not change it: it has a default.
 _FORMAT = 3
@@ -45,6 +46,8 @@ _LOCK, _PROGRESS = ".lock", "progress.pt"
 _CONFIG, _PARAMETERS, _HISTORY, _METRICS = "config.json", "parameters.safetensors", "history.csv", "metrics.json"
 #: The parameters' file of format 2.
 _PARAMETERS_2 = "checkpoint.pt"
+#: What is left out of a directory's name.
+_UNFIT = re.compile(r"[^\w.=-]+")
 #: The packages, beside this one, whose versions a run's last digits may hang on.
 _PACKAGES = ("pyro-ppl", "torch", "numpy", "scipy")
 
@@ -114,8 +117,8 @@ def run_name(config: AnyConfig) -> str:
         return f"layers{config.layers}-ndims{config.ndims:06d}-prob{config.prob:g}-by_hand{known}{seed}"
     usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
     unusual = "".join(
-        f"-{value}" if isinstance(value, str) else f"-{name}{value:g}"
-        for name in ("prob", "model", "preset", "steps", "lr", "particles", "dtype", "device")
+        f"-{_UNFIT.sub('_', value)}" if isinstance(value, str) else f"-{name}{value:g}"
+        for name in ("prob", "model", *(f.name for f in fields(Settings) if f.name != "prob"))
         if (value := getattr(config, name)) != getattr(usual, name)
     )
     return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"

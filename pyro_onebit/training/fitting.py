@@ -152,7 +152,7 @@ def _estimator(run: Run, config: Config, wide: int) -> tuple[CompiledELBO | Eage
     x = run.data.rows(recipe.rows)
     objective = OBJECTIVES[str(config.objective)]
     elbo = objective(recipe.samples)
-    if objective.is_mean:
+    if objective.recorded:
         with suppress(NotCompilableError):
             return CompiledELBO(elbo, model, guide, x, recipe.clip), x, recipe.rows
     return EagerELBO(elbo, parameters, recipe.clip), x, recipe.rows
@@ -244,6 +244,7 @@ class _Training:
         try:
             for step in steps:
                 lr = optimizer.lr
+                estimator.set_step(step, recipe.steps)
                 loss = svi.step(x)
                 if step % stride == 0:
                     terms = {name: value / rows for name, value in estimator.terms.items()}
@@ -287,4 +288,5 @@ class _Training:
             torch.set_rng_state(own)
             if self._on_gpu:
                 torch.cuda.set_rng_state_all(of_gpus)
-            return int(state["step"])
+            optimizer.taken = int(state["step"])
+            return optimizer.taken
