@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 #: Dependencies that nothing imports: ArviZ writes its files with it, by name.
-BY_NAME = {"h5netcdf"}
+BY_NAME = {"h5netcdf", "h5py"}
 #: What the README says in words of what `build` returns.
 CONDITIONALS = """
 from torch import zeros

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_onebit.diagnostics import khat, load_arviz
+from pyro_onebit.diagnostics import is_arviz_1, khat, load_arviz
 from pyro_onebit.exact import solve
 from pyro_onebit.files import write_whole
 from pyro_onebit.programs import BLOCK, Pair
@@ -22,7 +22,6 @@ from pyro_onebit.reproducibility import seeded
 from pyro_onebit.training import Run
 
 if TYPE_CHECKING:
-    from arviz import InferenceData
     from xarray import Dataset
 
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 _MAX_PREDICTED = 100
 
 
-def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceData:
+def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> Any:
     """Draws of every latent for each codeword, with what they are weighed by.
 
     There is no group ``log_likelihood``, from which ``az.loo`` and ``az.compare`` would compute something that means
@@ -44,11 +43,12 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
         seed: Seed of the draws; torch's generator is left as it was.
 
     Returns:
-        Groups ``posterior`` (draws of q, each latent of dims chain, draw, codeword), ``prior``,
-        ``posterior_predictive`` (``x``, its first dimensions), ``sample_stats`` (``log_p_x_given_z``, log p(x|z), nats,
-        summed over dimensions, and ``log_weight``, log p(x, z) - log q(z|x)), ``observed_data``, ``constant_data`` (of
-        each codeword: ``prob``, ``pareto_k``, the k̂ of its draws' weights, and ``log_evidence``, exact) and
-        ``training_history`` (the columns of ``history.csv``); attributes say library, version and configuration.
+        InferenceData, or with ArviZ 1 an xarray ``DataTree``, of groups ``posterior`` (draws of q, each latent of dims
+        chain, draw, codeword), ``prior``, ``posterior_predictive`` (``x``, its first dimensions), ``sample_stats``
+        (``log_p_x_given_z``, log p(x|z), nats, summed over dimensions, and ``log_weight``, log p(x, z) - log q(z|x)),
+        ``observed_data``, ``constant_data`` (of each codeword: ``prob``, ``pareto_k``, the k̂ of its draws' weights, and
+        ``log_evidence``, exact) and ``training_history`` (the columns of ``history.csv``); attributes say library,
+        version and configuration.
     """
     pair = Pair(run.model, run.guide, run.data)
     x = run.data.codewords
@@ -74,13 +74,22 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
         "constant_data": _dataset(("codeword",), constants),
         "training_history": _dataset(("row",), history),
     }
-    data = load_arviz().InferenceData(**groups)
+    data = _grouped(groups)
     data.attrs.update(
         inference_library="pyro_onebit",
         inference_library_version=version("pyro-onebit"),
         config=json.dumps(asdict(run.config)),
     )
     return data
+
+
+def _grouped(groups: dict[str, Dataset]) -> Any:
+    """What ArviZ takes: InferenceData, or since its version 1 a tree of xarray's."""
+    if is_arviz_1():
+        from xarray import DataTree
+
+        return DataTree.from_dict(groups)
+    return load_arviz().InferenceData(**groups)
 
 
 def _chain(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
