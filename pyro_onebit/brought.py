@@ -14,7 +14,7 @@ import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
-from torch.distributions import constraints
+from torch.distributions import constraints, transform_to
 
 from pyro_onebit.distributions import per_row
 from pyro_onebit.errors import InputError
@@ -51,16 +51,20 @@ class FunctionProgram(nn.Module):
         self.function = function
         with _leaving_no_trace(), torch.no_grad():
             trace = poutine.trace(function).get_trace(x)
+            store: Any = pyro.get_param_store().get_state()  # as an optimiser sees it: any number will do
+        self._transforms: dict[str, Any] = {}
         self._keys: dict[str, str] = {}
         for name in trace.param_nodes:
-            value = trace.nodes[name]["value"]
+            value = store["params"][name]
             self._keys[name] = name.replace(".", "/")  # a module's own names have no dots
+            self._transforms[name] = transform_to(store["constraints"][name])
             own = value if isinstance(value, nn.Parameter) else nn.Parameter(value.detach().clone())
             self.register_parameter(self._keys[name], own)
 
     def forward(self, x: Tensor) -> Any:
         """Run the function on rows x with the parameters that are held."""
-        with poutine.substitute(data={name: getattr(self, key) for name, key in self._keys.items()}):
+        held = {name: transform(getattr(self, self._keys[name])) for name, transform in self._transforms.items()}
+        with poutine.substitute(data=held):
             return self.function(x)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent, Normal, constraints
 
 from pyro_onebit.diagnostics.members import SEARCHES, Member, free_parameters, minimise, noise_grid, normal_weights
 from pyro_onebit.display import progress
@@ -120,7 +120,8 @@ def ideal_gap(guide: Any, data: DataLike, truth: Truth) -> float | None:
         return None
     if not torch.allclose(truth.log_prior.exp(), standard.log_prob(truth.z).exp(), rtol=1e-6, atol=1e-12):
         return None
-    program, [latent] = Program("guide", guide, x), truth.latents
+    [latent] = truth.latents
+    program = Program("guide", guide, x, {latent: constraints.real})
     q_of = lambda: program.run({}, x, latent)[latent]["fn"]  # noqa: E731
     if not _has_cdf(q_of()):
         return None

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import arviz as az
 import matplotlib.pyplot as plt
@@ -27,6 +28,12 @@ GROUPS = {
 }
 
 
+def names_of(data: Any) -> set[str]:
+    """The groups' names, by ArviZ of version 0 and 1."""
+    groups = data.groups() if callable(data.groups) else data.groups
+    return {group.strip("/") for group in groups} - {""}
+
+
 @pytest.mark.parametrize(("layers", "ndims"), [(1, 5), (2, 5), (2, 1000)])
 def test_groups_and_values(trained: Callable[..., Run], solved: Callable, layers: int, ndims: int) -> None:
     run = trained(layers, ndims)
@@ -34,7 +41,7 @@ def test_groups_and_values(trained: Callable[..., Run], solved: Callable, layers
     state = torch.random.get_rng_state()
     data = to_inference_data(run, draws=500)
     assert torch.equal(state, torch.random.get_rng_state())
-    assert set(data.groups()) == GROUPS
+    assert names_of(data) == GROUPS
     names = [f"z{i + 1}" for i in range(layers)]
     for name in names:
         assert data.posterior[name].dims == ("chain", "draw", "codeword")
@@ -90,7 +97,7 @@ def test_reopened_from_disk(trained: Callable[..., Run], tmp_path: Path) -> None
     run = trained(2, 5)
     write_inference_data(run, tmp_path / "posterior.nc")
     reopened, fresh = az.from_netcdf(str(tmp_path / "posterior.nc")), to_inference_data(run)
-    assert set(reopened.groups()) == GROUPS
+    assert names_of(reopened) == GROUPS
     for group in GROUPS:
         for name, values in fresh[group].items():
             assert np.array_equal(values, reopened[group][name]), (group, name)
@@ -110,15 +117,16 @@ def test_arviz_summary_and_plots(trained: Callable[..., Run]) -> None:
     summary = az.summary(data, kind="stats")
     assert list(summary.index) == ["z1[0]", "z1[1]", "z2[0]", "z2[1]"]
     az.summary(data)
-    az.plot_density(data)
+    plot = az.plot_density if hasattr(az, "plot_density") else az.plot_dist
+    plot(data)
     az.plot_ecdf(data.posterior["z2"].sel(codeword=1).values.ravel(), eval_points=np.linspace(-4, 4, 100))
 
 
 def test_arviz_computes_nothing_that_misleads() -> None:
     """From a likelihood given each datum's own latents it would."""
     data = to_inference_data(constructed(3.0), draws=10)
-    for compute in (az.loo, az.waic, lambda data: az.compare({"a": data, "b": data})):
-        with pytest.raises(TypeError, match=r"log likelihood not found|ELPD"):
+    for compute in (az.loo, lambda data: az.compare({"a": data, "b": data})):
+        with pytest.raises(TypeError, match=r"log likelihood not found|ELPD computation|compute ELPD"):
             compute(data)
 
 
