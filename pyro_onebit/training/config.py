@@ -16,7 +16,7 @@ from pyro_onebit.nn import PLAIN
 from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
 from pyro_onebit.reproducibility import check_seed
 from pyro_onebit.training.optimizers import find_optimizer
-from pyro_onebit.training.recipes import Recipe, Schedule
+from pyro_onebit.training.recipes import Recipe
 
 Dtype = Literal["float32", "float64"]
 Device = Literal["cpu", "cuda"]
@@ -62,7 +62,7 @@ class Settings:
     width_z: int | None = None
     hidden_layers: int | None = None
     optimizer: str | None = None
-    schedule: Schedule | None = None
+    schedule: str | None = None
     dtype: Dtype = "float32"
     device: Device = "cpu"
 
