@@ -68,8 +68,8 @@ class LatticeNoise(Messenger):
 
     def __enter__(self) -> LatticeNoise:
         self._latent = 0
-        self._wide = [self.width * self._noise(latent) for latent in range(self.wide)]
-        self._weigh([lattice_weights(noise, self.width) for noise in self._wide])
+        self._wide: list[Tensor] = []
+        self._weigh([])
         super().__enter__()
         return self
 
@@ -90,6 +90,10 @@ class LatticeNoise(Messenger):
         msg["scale"] = msg["scale"] * self._scale
 
     def _draw(self, msg: Message) -> None:
+        if self._latent == 0:
+            # All at once: every site must have the weight of them all.
+            self._wide = [self.width * self._noise(latent) for latent in range(self.wide)]
+            self._weigh([lattice_weights(noise, self.width) for noise in self._wide])
         latent = self._latent
         self._latent += 1
         noise = self._wide[latent] if latent < self.wide else self._noise(latent)
