@@ -85,7 +85,11 @@ def fit(
     for what, given, own in (("model", model, own_model), ("guide", guide, own_guide)):
         # Not a subclass, which may compute something else and would be saved, and loaded, as what it is not.
         if type(given) is not type(own):
-            raise InputError(f"{what} is a {type(given).__name__}; the configuration has {type(own).__name__}")
+            again = " as it was registered again since" if type(given).__name__ == type(own).__name__ else ""
+            raise InputError(
+                f"{what} is a {type(given).__name__}; the configuration has {type(own).__name__}{again}; take what "
+                f"`build(config)` gives"
+            )
         if _shapes(given) != _shapes(own):
             raise InputError(f"{what} has other networks than the configuration's; take what `build(config)` gives")
     if config.device == "cuda" and not torch.cuda.is_available():
