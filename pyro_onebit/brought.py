@@ -90,8 +90,8 @@ class DensityGuide(nn.Module):
 
     Arguments:
         log_prob: Takes values z ``(N,)`` and a codeword x ``(ndims,)``, float64 arrays of NumPy, to the logarithm of
-            q(z|x) ``(N,)``, nats, an array of any library. JAX computes in single precision, which does not do, unless
-            it is told otherwise (``jax_enable_x64``).
+            q(z|x) ``(N,)``, nats, an array of any library. JAX computes in single precision, which leaves figures seven
+            digits, unless it is told otherwise (``jax_enable_x64``).
         latent: The latent's name in the model.
         event_dim: Dimensions of the model's events: 1 if its latent is ``(rows, 1)``, 0 if it is ``(rows,)``.
     """

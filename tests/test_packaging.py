@@ -88,7 +88,8 @@ def test_the_readme_s_python_is_typed(tmp_path: Path, pytestconfig: pytest.Confi
     for name, script in scripts.items():
         (tmp_path / name).write_text(script, encoding="utf-8")
     # zuko has no types, and some of Pyro has none.
-    (tmp_path / "mypy.ini").write_text("[mypy]\nuntyped_calls_exclude = pyro\n[mypy-zuko.*]\nignore_missing_imports = True\n", encoding="utf-8")
+    settings = "[mypy]\nuntyped_calls_exclude = pyro\n[mypy-zuko.*]\nignore_missing_imports = True\n"
+    (tmp_path / "mypy.ini").write_text(settings, encoding="utf-8")
     # Outside the repository and without its settings: what counts is the package as a user's mypy finds it. The first
     # time it reads all of torch and Pyro, so what it has read is kept with pytest's own.
     cache = pytestconfig.cache.mkdir("mypy") if pytestconfig.cache else tmp_path / "cache"
