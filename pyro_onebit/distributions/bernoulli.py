@@ -16,4 +16,8 @@ class BinaryBernoulli(Bernoulli):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value), of the batch shape."""
-        return logsigmoid((2.0 * value - 1.0) * self.logits)
+        signed = (2.0 * value - 1.0) * self.logits
+        if not (self.logits.dim() > 1 and self.logits.stride(-2) == 0):
+            return logsigmoid(signed)
+        # Expanded: rows have the same logits, and all that takes time is the same for a one as for a zero.
+        return signed.clamp_max(0.0) - (-self.logits[..., :1, :].abs()).exp().log1p()

@@ -25,7 +25,7 @@ class Evaluation(dict[str, Any]):
 
     @property
     def errors(self) -> dict[str, float]:
-        """By how much each figure may be wrong: what it changed by when the nodes doubled."""
+        """By how much each figure may be wrong: what it changed by on a finer grid."""
         return self.truth.errors
 
     @property

@@ -128,13 +128,13 @@ class WeightLaw:
 
 
 def law_of_one_latent(latent: Marginal) -> WeightLaw:
-    """The law of the weight of a model with a single latent: an atom a node, of eight times as many as the latent has.
+    """The law of the weight of a model with a single latent: an atom a node, of sixteen times as many as it has.
 
     Quantiles far out lie between a tail's few nodes.
     """
-    fine = latent.grid.halved().halved().halved()
+    fine = latent.grid.halved().halved().halved().halved()
     panels = len(latent.grid.edges) - 1
-    near = torch.arange(len(latent.z)).repeat_interleave(8)
+    near = torch.arange(len(latent.z)).repeat_interleave(16)
     tables = []
     for log_density in (latent.log_q, latent.log_posterior):
         rows = []

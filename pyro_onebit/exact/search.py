@@ -21,6 +21,9 @@ _FAR = (45.0, 160.0)
 _DRAWS, _MORE_DRAWS = 4096, 100_000
 #: Panels of a single latent, at most, and pairs of panels of two: more take minutes.
 _MOST, _MOST_PAIRS = 40_000, 250_000
+#: What panels may change by where they are halved, and where two are merged; ten times as much in a mesh's first pass,
+#: which only says where the second begins.
+_HALVED, _MERGED, _FIRST = 3e-10, 1e-10, 10.0
 #: Passes over all axes.
 _PASSES = 6
 #: How often, and at how many places each time, the grids are mended where draws show what they do not resolve.
@@ -107,18 +110,18 @@ class Search:
         for turn in range(_PASSES):
             before = self.log_evidence
             for axis in range(len(self.edges)):
-                self._refine(axis)
+                self._refine(axis, _FIRST if turn == 0 and len(self.edges) == 2 else 1.0)
             if turn + 1 >= len(self.edges) and (self.log_evidence - before).abs().max() < 0.5:
                 break
 
-    def _refine(self, axis: int) -> None:
+    def _refine(self, axis: int, roughness: float) -> None:
         """Refine one latent's panels."""
         integrands = self._integrands(axis)
         single = len(self.edges) == 1
         most = _MOST if single else _MOST_PAIRS // len(self.edges[1 - axis])
-        panels = refine(integrands, self.edges[axis], jumps=single, most=most).without_empty_ends()
+        panels = refine(integrands, self.edges[axis], roughness * _HALVED, jumps=single, most=most).without_empty_ends()
         # On a mesh every node counts as often as the other latent has nodes.
-        self.edges[axis] = panels.edges if single else merge(integrands, panels)
+        self.edges[axis] = panels.edges if single else merge(integrands, panels, roughness * _MERGED)
         posterior = panels.integrals[:, -self.pair.words :].sum(0)
         self.log_evidence = self.log_evidence + posterior.log().nan_to_num(neginf=0.0)
 

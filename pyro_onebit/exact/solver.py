@@ -16,17 +16,17 @@ from pyro_onebit.exact.search import Search
 from pyro_onebit.programs import BLOCK, DataLike, Densities, Pair
 from pyro_onebit.quadrature import Grid, Product, Tail, tail_of
 
-#: Doubling the nodes goes on until no figure changes by more than this: in nats, and above one nat,
+#: Grids are made finer until no figure changes by more than this: in nats, and above one nat,
 #: which only untrained models cost, relative to the figure.
 TOLERANCE = 1e-7
-_MAX_DOUBLINGS = 3
+_MOST_CHECKS = 3
 #: What an integral of a density may differ from one by.
 _NORMALISED = 1e-7
 #: The probability with which right draws are taken for wrong ones.
 _FALSE_ALARM = 1e-10
 #: Samples do not go further out than so many standard deviations.
 _SEEN = 12.0
-#: Pairs of nodes beyond which doubling them takes minutes.
+#: Pairs of nodes beyond which finer grids take minutes.
 _MOST_PAIRS = 2**27
 
 
@@ -119,19 +119,19 @@ def solve(model: Any, guide: Any, data: DataLike) -> Truth:
         torch.manual_seed(0)  # draws only say where to put nodes; the same ones each time
         search = Search(pair)
         truth = _tabulate(pair, search.grids())
-        if not _is_normalised(truth):
+        if _not_normalised(truth):
             search.look_harder()
             truth = _tabulate(pair, search.grids())
-    truth = _doubled(pair, truth)
-    _check_densities(truth, search.draws)
+    truth = _checked(pair, truth)
+    _check_densities(pair, truth, search.draws)
     return truth
 
 
-def _doubled(pair: Pair, truth: Truth) -> Truth:
-    """The same on grids so fine that doubling them changes no figure, or with what is not known said."""
-    for _ in range(_MAX_DOUBLINGS):
+def _checked(pair: Pair, truth: Truth) -> Truth:
+    """The same on grids so fine that finer ones change no figure, or with what is not known said."""
+    for _ in range(_MOST_CHECKS):
         coarse = truth.figures()
-        grids = [grid.halved() for grid in truth.grids]
+        grids = [grid.checked() for grid in truth.grids]
         truth = _tabulate(pair, grids)
         figures = truth.figures()
         changes = {
@@ -149,9 +149,7 @@ def _doubled(pair: Pair, truth: Truth) -> Truth:
         note = _note_on(truth, name)
         if not is_settled[name]:
             truth.unsettled.add(name)
-            truth.notes[name] = (
-                f"it is {figures[name]:.6g} give or take {change:.2g}, by what doubling the nodes changes"
-            )
+            truth.notes[name] = f"it is {figures[name]:.6g} give or take {change:.2g}, by what a finer grid changes"
         elif note:
             truth.notes[name] = note
     return truth
@@ -205,7 +203,7 @@ def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
     )
 
 
-_Q, _PRIOR = "q", "the prior"
+_Q, _PRIOR = "q", "the model's prior"
 
 
 def _terms(pair: Pair, at: Densities) -> dict[str, list[tuple[float, Tensor]]]:
@@ -222,27 +220,22 @@ def kl_name(latent: str) -> str:
     return f"kl{numbered[1]}" if numbered else f"kl_{latent}"
 
 
-def _is_normalised(truth: Truth) -> bool:
-    """Whether q for each codeword, and the prior, integrate to one."""
-    return all(abs(total - 1.0) <= _NORMALISED for total in _totals(truth).values())
-
-
-def _check_densities(truth: Truth, draws: list[Tensor]) -> None:
+def _check_densities(pair: Pair, truth: Truth, draws: list[Tensor]) -> None:
     """Refuse densities that do not integrate to one, and draws that are not drawn from them.
 
     Arguments:
-        truth: The densities.
+        pair: The programs.
+        truth: Their densities.
         draws: Of each latent, the lowest first, ``(count, M + 1)``: of q for each codeword, and of the prior.
 
     Raises:
         ArithmeticError: With by how much.
     """
-    for what, total in _totals(truth).items():
-        if not abs(total - 1.0) <= _NORMALISED:
-            raise ArithmeticError(
-                f"{what} integrates to {total:.9g}, not to 1: it is no density, or has parts that are too narrow or "
-                f"too far out to be found"
-            )
+    for what, total in _not_normalised(truth).items():
+        raise ArithmeticError(
+            f"{what} integrates to {total:.9g}, not to 1{_where(pair, truth, what)}: it is no density, or has parts "
+            f"that are too narrow or too far out to be found"
+        )
     for name, grid, of_q, of_p, drawn in zip(
         truth.latents, truth.grids, truth.q_masses, truth.p_masses, draws, strict=True
     ):
@@ -257,10 +250,24 @@ def _check_densities(truth: Truth, draws: list[Tensor]) -> None:
                 )
 
 
-def _totals(truth: Truth) -> dict[str, float]:
+def _where(pair: Pair, truth: Truth, what: str) -> str:
+    """Given which value of the latent that a program draws first the other one's density is furthest from one."""
+    if len(truth.latents) == 1:
+        return ""
+    program, masses = (pair.model, truth.p_masses) if what == _PRIOR else (pair.guide, truth.q_masses)
+    name, second = program.latents
+    axis = pair.latents.index(name)
+    grid = truth.grids[axis]
+    off = (masses[axis] - grid.weights * pair.first(program).log_prob(grid.nodes)[:, 0].T.exp()).abs().amax(0)
+    return f" (most of what is amiss is {second}'s, given {name} near {float(grid.nodes[off.argmax()]):.4g})"
+
+
+def _not_normalised(truth: Truth) -> dict[str, float]:
+    """The integrals, of q for each codeword and of the prior, that are not one."""
     names = [f"q({', '.join(truth.latents)}|x) of codeword {c}" for c in range(len(truth.probs))]
     totals = [*truth.q_masses[-1].sum(-1).tolist(), float(truth.p_masses[-1][0].sum())]
-    return dict(zip([*names, "the model's prior"], totals, strict=True))
+    pairs = zip([*names, _PRIOR], totals, strict=True)
+    return {name: total for name, total in pairs if not abs(total - 1.0) <= _NORMALISED}
 
 
 def _distance(grid: Grid, masses: Tensor, draws: Tensor) -> float:

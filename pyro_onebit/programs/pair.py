@@ -14,8 +14,8 @@ from pyro_onebit.programs.densities import DataLike, Densities
 from pyro_onebit.programs.layout import check_data, check_prior, choose_layout
 from pyro_onebit.programs.program import Conditional, Latents, Program
 
-#: Numbers in one temporary matrix: 2 million float64 are 16 MB, which a core's cache still helps.
-BLOCK = 2**21
+#: Numbers in one temporary matrix: half a million float64 are 4 MB, which a core's cache still holds.
+BLOCK = 2**19
 
 
 class Pair:
@@ -37,7 +37,8 @@ class Pair:
         check_data(self.x, self.probs)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)  # a program is tried at the same places each time
-            self.model, self.guide = Program("model", model, self.x), Program("guide", guide, self.x)
+            self.model = Program("model", model, self.x)
+            self.guide = Program("guide", guide, self.x, self.model.supports)
             #: The latents' names, the lowest first: the model draws the top one first.
             self.latents = self.model.latents[::-1]
             self._check_sites()

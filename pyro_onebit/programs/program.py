@@ -12,10 +12,10 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Unit
+from pyro.distributions import Delta, TransformedDistribution, Unit
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
-from torch.distributions import Independent, TransformedDistribution, constraints
+from torch.distributions import Independent, biject_to, constraints
 from torch.overrides import TorchFunctionMode
 
 from pyro_onebit.errors import ProgramError
@@ -23,6 +23,8 @@ from pyro_onebit.reproducibility import default_dtype
 
 #: Latents by name, each of shape ``(draws, M)``: a value for each draw and each codeword.
 Latents = dict[str, Tensor]
+#: Where latents may lie, by name.
+Supports = Mapping[str, constraints.Constraint]
 
 
 def float64_copy(program: Any) -> Any:
@@ -35,7 +37,17 @@ def float64_copy(program: Any) -> Any:
         return program
     if not all(torch.isfinite(p).all() for p in program.parameters()):
         raise ArithmeticError(f"a parameter of {type(program).__name__} is not finite")
-    return copy.deepcopy(program).double().eval()
+    with _CopyAll():
+        return copy.deepcopy(program).double().eval()
+
+
+class _CopyAll(TorchFunctionMode):
+    """Copies what torch refuses to: results that a module has kept, and that know how they were computed."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            args = (args[0].detach(), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 class _Float64(TorchFunctionMode):
@@ -63,18 +75,29 @@ class _Reached(BaseException):
 
 
 class _Sites(Messenger):
-    """Notes each sample site that has a density; ends the run at the one named `until`."""
+    """Notes each sample site that has a density; ends the run at the one named `until`.
 
-    def __init__(self, until: str | None) -> None:
+    Pyro's `AutoNormal` draws ``z_unconstrained`` and then z as the point that it is carried to. Here z has the density
+    that this makes; `supports` say by which transform.
+    """
+
+    def __init__(self, until: str | None, supports: Supports) -> None:
         super().__init__()
-        self.until = until
+        self.until, self.supports = until, supports
         self.sites: dict[str, Any] = {}
+        self._unconstrained: dict[str, Any] = {}
 
     def _pyro_sample(self, message: Any) -> None:
         if poutine.util.site_is_subsample(message):
             return
-        self.sites[message["name"]] = message
-        if message["name"] == self.until:
+        name = message["name"]
+        if message["infer"].get("is_auxiliary") and name.removesuffix("_unconstrained") in self.supports:
+            self._unconstrained[name.removesuffix("_unconstrained")] = message["fn"]
+            return
+        if name in self._unconstrained:
+            message["fn"] = TransformedDistribution(self._unconstrained[name], biject_to(self.supports[name]))
+        self.sites[name] = message
+        if name == self.until:
             raise _Reached
 
 
@@ -109,18 +132,24 @@ def _is_inside(fn: Any, value: Tensor) -> Tensor | None:
     """Whether values lie in a distribution's support; None if that is all numbers, or not said."""
     if isinstance(fn, Independent):
         inside = _is_inside(fn.base_dist, value)
-        return None if inside is None else inside.flatten(inside.dim() - fn.reinterpreted_batch_ndims).all(-1)
-    if isinstance(fn, TransformedDistribution):
+        return None if inside is None else _all_of_event(inside, fn.reinterpreted_batch_ndims)
+    if isinstance(fn, torch.distributions.TransformedDistribution):
         parts = []
         for transform in reversed(fn.transforms):
             parts.append(_satisfies(transform.codomain, value))
             value = transform.inv(value)
+            # Of transforms that are composed the codomain may be too large.
+            parts.append(_all_of_event(~torch.isnan(value), len(fn.event_shape)))
         checked = [part for part in (*parts, _is_inside(fn.base_dist, value)) if part is not None]
         return functools.reduce(torch.logical_and, checked) if checked else None
     try:
         return _satisfies(fn.support, value)
     except NotImplementedError:
         return None
+
+
+def _all_of_event(is_so: Tensor, dims: int) -> Tensor:
+    return is_so.flatten(is_so.dim() - dims).all(-1) if dims else is_so
 
 
 def _satisfies(constraint: Any, value: Tensor) -> Tensor | None:
@@ -186,6 +215,7 @@ class Program:
         what: What messages call it.
         program: A module, or a function.
         x: The codewords, ``(M, n)``, float64.
+        supports: Of a guide, where the model's latents may lie.
 
     Raises:
         ProgramError: If the program cannot be judged; the message says why.
@@ -197,8 +227,8 @@ class Program:
     #: Whether it runs on a codeword alone.
     splits: bool = True
 
-    def __init__(self, what: str, program: Any, x: Tensor) -> None:
-        self.what, self.program, self.x = what, float64_copy(program), x
+    def __init__(self, what: str, program: Any, x: Tensor, supports: Supports | None = None) -> None:
+        self.what, self.program, self.x, self._supports = what, float64_copy(program), x, supports or {}
         if isinstance(self.program, nn.Module):
             # So that a program need not announce its parameters to Pyro each time that it is run.
             self.program.requires_grad_(False)
@@ -214,11 +244,14 @@ class Program:
         for name, site in sites.items():
             self._check(name, site)
         self.events = {name: len(sites[name]["fn"].event_shape) for name in self.latents}
+        self.supports = {name: sites[name]["fn"].support for name in self.latents}
 
     def _check(self, name: str, site: Any) -> None:
         rows, fn, where = len(self.x), site["fn"], f"site {name!r} of the {self.what}"
         if isinstance(fn, Unit):
             raise ProgramError(f"{where} is a factor; what is no density cannot be judged")
+        if isinstance(getattr(fn, "base_dist", fn), Delta):
+            raise ProgramError(f"{where} is a point (Delta); a point has no density")
         if site["scale"] not in (1, 1.0) or site["mask"] is not None:
             raise ProgramError(f"{where} is scaled or masked; its density must count once")
         frames = [(frame.dim, frame.size) for frame in site["cond_indep_stack"] if frame.vectorized]
@@ -237,7 +270,7 @@ class Program:
             )
 
     def _run(self, x: Tensor, values: Mapping[str, Tensor], until: str | None) -> dict[str, Any]:
-        handler = _Sites(until)
+        handler = _Sites(until, self._supports)
         try:
             with as_it_is(), handler, poutine.condition(data=dict(values)):
                 self.program(x)

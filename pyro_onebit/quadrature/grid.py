@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-ORDER = 12
-NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(ORDER))
+#: Nodes of a panel, and of the same panel where that is to be checked.
+ORDER, CHECK = 12, 16
 
 
 def legendre(t: Tensor, degree: int) -> Tensor:
@@ -18,41 +18,63 @@ def legendre(t: Tensor, degree: int) -> Tensor:
     return torch.from_numpy(np.polynomial.legendre.legvander(t.numpy(), degree))
 
 
-def _integrated(t: Tensor) -> Tensor:
-    """Integrals from -1 to t of the Legendre polynomials below `ORDER`, shape ``(..., ORDER)``.
+def _integrated(t: Tensor, order: int) -> Tensor:
+    """Integrals from -1 to t of the Legendre polynomials below an order, shape ``(..., order)``.
 
     Those of (2k + 1) P_k are P_{k+1} - P_{k-1}, with P_{-1} = -1 to make them vanish at -1.
     """
-    values = legendre(t, ORDER)
+    values = legendre(t, order)
     before = torch.cat([-torch.ones_like(values[..., :1]), values[..., :-2]], -1)
-    return (values[..., 1:] - before) / (2.0 * torch.arange(ORDER, dtype=values.dtype) + 1.0)
+    return (values[..., 1:] - before) / (2.0 * torch.arange(order, dtype=values.dtype) + 1.0)
 
 
-#: From values at the nodes to the coefficients of Legendre polynomials.
-TO_LEGENDRE = torch.linalg.inv(legendre(NODES, ORDER - 1))
-#: From values at the nodes to the integrals from -1 to each node.
-_CUMULATIVE = _integrated(NODES) @ TO_LEGENDRE
+class Rule:
+    """Gauss-Legendre quadrature on [-1, 1].
+
+    Arguments:
+        order: The number of nodes.
+    """
+
+    def __init__(self, order: int) -> None:
+        self.nodes, self.weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(order))
+        #: From values at the nodes to the coefficients of Legendre polynomials.
+        self.to_legendre = torch.linalg.inv(legendre(self.nodes, order - 1))
+        #: From values at the nodes to the integrals from -1 to each node.
+        self.cumulative = _integrated(self.nodes, order) @ self.to_legendre
+
+    def between(self, left: Tensor, right: Tensor) -> Tensor:
+        """The nodes of panels given by their edges, shape ``(panels, nodes of a panel)``."""
+        return 0.5 * (left + right)[:, None] + 0.5 * (right - left)[:, None] * self.nodes
+
+
+rule = lru_cache(Rule)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Composite Gauss-Legendre quadrature, twelve nodes a panel.
+    """Composite Gauss-Legendre quadrature.
 
     Arguments:
         edges: The panels' edges, ascending, shape ``(panels + 1,)``, float64.
+        order: The number of a panel's nodes.
     """
 
     edges: Tensor
+    order: int = ORDER
+
+    @property
+    def _rule(self) -> Rule:
+        return rule(self.order)
 
     @cached_property
     def nodes(self) -> Tensor:
-        """The nodes, ascending, shape ``(panels * 12,)``."""
-        return nodes_between(self.edges[:-1], self.edges[1:]).flatten()
+        """The nodes, ascending, shape ``(panels * order,)``."""
+        return self._rule.between(self.edges[:-1], self.edges[1:]).flatten()
 
     @cached_property
     def weights(self) -> Tensor:
-        """The nodes' weights, shape ``(panels * 12,)``."""
-        return (0.5 * torch.diff(self.edges)[:, None] * WEIGHTS).flatten()
+        """The nodes' weights, shape ``(panels * order,)``."""
+        return (0.5 * torch.diff(self.edges)[:, None] * self._rule.weights).flatten()
 
     @property
     def midpoints(self) -> Tensor:
@@ -66,9 +88,9 @@ class Grid:
 
     def cumulative(self, values: Tensor) -> Tensor:
         """Integrals from the first edge to each node, of functions given at the nodes, ``(..., N)``."""
-        panels = values.unflatten(-1, (-1, ORDER))
-        inside = 0.5 * self.widths[:, None] * (panels @ _CUMULATIVE.T)
-        whole = 0.5 * self.widths * (panels @ WEIGHTS)
+        panels = values.unflatten(-1, (-1, self.order))
+        inside = 0.5 * self.widths[:, None] * (panels @ self._rule.cumulative.T)
+        whole = 0.5 * self.widths * (panels @ self._rule.weights)
         return (inside + (whole.cumsum(-1) - whole)[..., None]).flatten(-2)
 
     def invert(self, cumulative: Tensor, share: Tensor) -> Tensor:
@@ -94,16 +116,16 @@ class Grid:
     def interpolated(self, values: Tensor, z: Tensor) -> Tensor:
         """The panels' polynomials through values at the nodes, ``(N,)``, at z ``(K,)`` within the grid, ``(K,)``."""
         panel, t = self._locate(z)
-        coefficients = values.unflatten(0, (-1, ORDER)) @ TO_LEGENDRE.T
-        return (legendre(t, ORDER - 1) * coefficients[panel]).sum(-1)
+        coefficients = values.unflatten(0, (-1, self.order)) @ self._rule.to_legendre.T
+        return (legendre(t, self.order - 1) * coefficients[panel]).sum(-1)
 
     def integral_to(self, values: Tensor, z: Tensor) -> Tensor:
         """The integral from the first edge to z ``(K,)``, of a function given at the nodes, ``(N,)``; ``(K,)``."""
         panel, t = self._locate(z)
-        panels = values.unflatten(0, (-1, ORDER))
+        panels = values.unflatten(0, (-1, self.order))
         half = 0.5 * self.widths
-        whole = half * (panels @ WEIGHTS)
-        inside = half[panel] * (_integrated(t) * (panels @ TO_LEGENDRE.T)[panel]).sum(-1)
+        whole = half * (panels @ self._rule.weights)
+        inside = half[panel] * (_integrated(t, self.order) * (panels @ self._rule.to_legendre.T)[panel]).sum(-1)
         return (whole.cumsum(0) - whole)[panel] + inside
 
     def _locate(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,9 +136,8 @@ class Grid:
 
     def halved(self) -> Grid:
         """The same range with every panel cut in two."""
-        return Grid(torch.cat([self.edges, self.midpoints]).sort().values)
+        return Grid(torch.cat([self.edges, self.midpoints]).sort().values, self.order)
 
-
-def nodes_between(left: Tensor, right: Tensor) -> Tensor:
-    """The nodes of panels given by their edges, shape ``(panels, nodes of a panel)``."""
-    return 0.5 * (left + right)[:, None] + 0.5 * (right - left)[:, None] * NODES
+    def checked(self) -> Grid:
+        """A grid to check this one by: the same panels with more nodes, or, if it is such a grid, halved ones."""
+        return Grid(self.edges, CHECK) if self.order == ORDER else self.halved()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_onebit.quadrature.grid import NODES, ORDER, TO_LEGENDRE, WEIGHTS, Grid, legendre, nodes_between
+from pyro_onebit.quadrature.grid import ORDER, Grid, legendre, rule
 
+_RULE = rule(ORDER)
 #: The polynomial through values at the nodes, at -1 and at 1.
-_AT_ENDS = legendre(torch.tensor([-1.0, 1.0], dtype=torch.float64), ORDER - 1) @ TO_LEGENDRE
+_AT_ENDS = legendre(torch.tensor([-1.0, 1.0], dtype=torch.float64), ORDER - 1) @ _RULE.to_legendre
 
 
 def _evaluate(f: Callable[[Tensor], Tensor], nodes: Tensor) -> Tensor:
@@ -25,7 +26,7 @@ def _evaluate(f: Callable[[Tensor], Tensor], nodes: Tensor) -> Tensor:
 def _integrals(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
     """Each panel's integral of each function, shape ``(panels, functions)``."""
     half = 0.5 * (right - left)[:, None]
-    return half * torch.einsum("k,pkm->pm", WEIGHTS, _evaluate(f, nodes_between(left, right)))
+    return half * torch.einsum("k,pkm->pm", _RULE.weights, _evaluate(f, _RULE.between(left, right)))
 
 
 def _hidden(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
@@ -36,8 +37,8 @@ def _hidden(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor, scale: T
     ends = torch.stack([left, right], 1)
     # At an edge a density may well be infinite.
     at_ends = f(ends.flatten()).nan_to_num(posinf=1e300).reshape(*ends.shape, -1)
-    extrapolated = torch.einsum("ek,pkm->pem", _AT_ENDS, _evaluate(f, nodes_between(left, right)))
-    return 0.5 * (1.0 + NODES[0]) * (right - left) * ((at_ends - extrapolated).abs() / scale).amax((1, 2))
+    extrapolated = torch.einsum("ek,pkm->pem", _AT_ENDS, _evaluate(f, _RULE.between(left, right)))
+    return 0.5 * (1.0 + _RULE.nodes[0]) * (right - left) * ((at_ends - extrapolated).abs() / scale).amax((1, 2))
 
 
 def refine(
@@ -123,7 +124,7 @@ class Panels:
         return Panels(self.edges[inner.start : inner.stop + 1], self.integrals[inner])
 
 
-def merge(f: Callable[[Tensor], Tensor], panels: Panels, tolerance: float = 1e-10) -> Tensor:
+def merge(f: Callable[[Tensor], Tensor], panels: Panels, tolerance: float) -> Tensor:
     """Edges without those between neighbours that one panel can stand for, by the measure of `refine`.
 
     Arguments:

@@ -11,6 +11,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoIAFNormal, AutoNormal
 from pyro.nn import PyroModule, PyroParam
 from scipy import integrate, stats
 from torch import Tensor, nn
@@ -467,3 +468,43 @@ def test_a_registered_model_with_another_prior_is_judged_under_it() -> None:
         m, s = q.mean.double(), q.stddev.double()
     kl = 0.5 * ((m**2 + s**2) / 4.0 - 1.0) + math.log(2.0) - s.log()
     assert figures["kl1"] == pytest.approx(float(data.probs @ kl.squeeze(-1)), abs=1e-6)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_an_automatic_guide_is_a_free_member_for_each_codeword(positive: bool) -> None:
+    """`AutoNormal` draws a normal and carries it to the model's support: half of all numbers by exp."""
+    prior = dist.Gamma(2.0, 1.0) if positive else dist.Normal(0.0, 1.0)
+
+    def model(x: Tensor) -> None:
+        with rows(x):
+            z1 = pyro.sample("z1", prior.expand([len(x), 1]).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=(SLOPE * (z1 - 1.0)).expand(*z1.shape[:-1], N)).to_event(1), obs=x)
+
+    guide = AutoNormal(model)
+    guide(DATA.codewords)
+    means, scale = (-0.25, 0.625), 0.5
+    guide.locs.z1 = PyroParam(torch.tensor(means)[:, None])
+    guide.scales.z1 = PyroParam(torch.full((2, 1), scale))
+    loss = 0.0
+    for sign, mean, weight in zip((-1.0, 1.0), means, (0.8, 0.2), strict=True):
+        q = stats.lognorm(scale, scale=math.exp(mean)) if positive else stats.norm(mean, scale)
+        p = stats.gamma(2.0) if positive else stats.norm()
+
+        def integrand(z: float, sign: float = sign, q: Any = q, p: Any = p) -> float:
+            recon = N * math.log1p(math.exp(-sign * SLOPE * (z - 1.0)))
+            return float(q.pdf(z) * (recon + q.logpdf(z) - p.logpdf(z)))
+
+        ends = q.ppf([1e-15, 0.5]).tolist() + q.isf([1e-15]).tolist()
+        loss += weight * sum(integrate.quad(integrand, *part, epsabs=1e-12)[0] for part in itertools.pairwise(ends))
+    assert exact.evaluate(model, guide, DATA)["loss"] == pytest.approx(loss, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("automatic", "reason"),
+    [(AutoDelta, "is a point"), (AutoIAFNormal, "AutoIAFNormal_latent.*scalar"), (AutoDiagonalNormal, "scalar")],
+)
+def test_an_automatic_guide_that_has_no_density_of_a_row_is_refused(automatic: type, reason: str) -> None:
+    guide = automatic(one_latent)
+    guide(DATA.codewords)
+    with pytest.raises(ProgramError, match=reason):
+        exact.evaluate(one_latent, guide, DATA)

@@ -65,7 +65,7 @@ def test_merged_panels_integrate_to_the_same() -> None:
 
     start = torch.cat([torch.linspace(-10, 10, 400, dtype=torch.float64), 0.3 + torch.tensor([-4e-3, 0.0, 4e-3])])
     panels = refine(f, start.sort().values)
-    merged = Grid(merge(f, panels))
+    merged = Grid(merge(f, panels, 1e-10))
     assert len(merged.edges) < 0.2 * len(panels.edges)
     expected = [2 * math.sin(10), math.sqrt(2 * math.pi) * 1e-3]
     assert (merged.weights @ f(merged.nodes)).tolist() == pytest.approx(expected, abs=1e-9)
