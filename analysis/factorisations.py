@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from pyro_onebit import OneBitData, register_guide
 from pyro_onebit.files import write_table
 from pyro_onebit.guides import FLOW_START, TopDownGuide
-from pyro_onebit.nn import Architecture, SplineNet, between
+from pyro_onebit.nn import Architecture, SplineNet, between_latents
 from pyro_onebit.plots import LIGHT, PALETTE
 from pyro_onebit.studies import StudyGrid, run_study
 
@@ -34,7 +34,7 @@ class FlowTopDownGuide(TopDownGuide):
     def __init__(self, ndims: int, prob: float, arch: Architecture) -> None:
         super().__init__()
         self.q_z2 = SplineNet(ndims, 16, replace(arch, start=FLOW_START), prob)
-        self.q_z1 = between(arch, prob, down=True, context_dim=ndims)
+        self.q_z1 = between_latents(arch, prob, down=True, context_dim=ndims)
 
     def optimum(self, data: OneBitData) -> float:
         """The entropy: let q(z2|x) be the prior on its codeword's side, and q(z1|z2, x) be p(z1|z2)."""
