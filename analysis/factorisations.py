@@ -12,21 +12,41 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from common import parser_of, tell_failures, write
 from matplotlib.figure import Figure
 
+from pyro_onebit import OneBitData, register_guide
 from pyro_onebit.files import write_table
+from pyro_onebit.guides import FLOW_START, TopDownGuide
+from pyro_onebit.nn import Architecture, SplineNet, between_latents
 from pyro_onebit.plots import LIGHT, PALETTE
 from pyro_onebit.studies import StudyGrid, run_study
+
+
+@register_guide("top_down_flow")
+class FlowTopDownGuide(TopDownGuide):
+    """q(z2|x) a standard normal through a spline, q(z1|z2, x) a Gaussian."""
+
+    def __init__(self, ndims: int, prob: float, arch: Architecture) -> None:
+        super().__init__()
+        self.q_z2 = SplineNet(ndims, 16, replace(arch, start=FLOW_START), prob)
+        self.q_z1 = between_latents(arch, prob, down=True, context_dim=ndims)
+
+    def optimum(self, data: OneBitData) -> float:
+        """The entropy: let q(z2|x) be the prior on its codeword's side, and q(z1|z2, x) be p(z1|z2)."""
+        return data.entropy
+
 
 #: What is compared: layers, model and guide.
 CASES = {
     "two_layer": (2, "two_layer", "two_layer"),
     "two_layer_skip": (2, "two_layer", "two_layer_skip"),
     "top_down": (2, "two_layer", "top_down"),
+    "top_down_flow": (2, "two_layer", "top_down_flow"),
     "mean_field": (2, "two_layer", "mean_field"),
     "learned_prior": (1, "learned_prior", "gaussian"),
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pyro_onebit.data import OneBitData
 from pyro_onebit.guides.base import MarkovGuide, MeanFieldGuide, SkipGuide, TopDownGuide, register_guide
 from pyro_onebit.guides.limits import mean_field_optimum, top_down_optimum
-from pyro_onebit.nn import PLAIN, TWO_LAYER, Architecture, CodewordNet, Start, between
+from pyro_onebit.nn import PLAIN, TWO_LAYER, Architecture, CodewordNet, Start, between_latents
 
 #: Where q(z2|x) starts: on either side of the prior's middle.
 _TOP = Start(separation=0.9, centre="balanced", variance_bias=-1.3)
@@ -23,7 +23,7 @@ class TwoLayerGuide(MarkovGuide):
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()
         self.q_z1 = CodewordNet(ndims, arch, prob)
-        self.q_z2 = between(arch, prob, down=False)
+        self.q_z2 = between_latents(arch, prob, down=False)
 
     def optimum(self, data: OneBitData) -> float:
         """The entropy, nats per datum.
@@ -44,7 +44,7 @@ class TwoLayerSkipGuide(SkipGuide):
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()
         self.q_z1 = CodewordNet(ndims, arch, prob)
-        self.q_z2 = between(arch, prob, down=False, context_dim=ndims)
+        self.q_z2 = between_latents(arch, prob, down=False, context_dim=ndims)
 
     def optimum(self, data: OneBitData) -> float:
         """The entropy, nats per datum: as `TwoLayerGuide`, which it can be, has it."""
@@ -61,7 +61,7 @@ class GaussianTopDownGuide(TopDownGuide):
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()
         self.q_z2 = CodewordNet(ndims, _of_top(arch), prob)
-        self.q_z1 = between(arch, prob, down=True, context_dim=ndims)
+        self.q_z1 = between_latents(arch, prob, down=True, context_dim=ndims)
 
     def optimum(self, data: OneBitData) -> float:
         """The lowest loss with any decoder and any Gaussian p(z1|z2) (`top_down_optimum`), nats per datum."""

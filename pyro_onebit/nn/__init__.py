@@ -1,7 +1,7 @@
 """Conditional networks: ``forward(c)`` returns a Distribution."""
 
 from pyro_onebit.nn.architecture import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture, Start
-from pyro_onebit.nn.between import GaussianNet, StretchNet, between
+from pyro_onebit.nn.between import GaussianNet, StretchNet, between_latents
 from pyro_onebit.nn.decoder import BernoulliNet
 from pyro_onebit.nn.encoder import CodewordNet, MixtureNet, MixturePriorNet, RowNet, SplineNet, TruncatedNet
 from pyro_onebit.nn.network import MIN_VARIANCE, RANGE, UNIT_BIAS, Network, normal, spread_bends, variance_of
@@ -28,7 +28,7 @@ __all__ = [
     "Start",
     "StretchNet",
     "TruncatedNet",
-    "between",
+    "between_latents",
     "frozen",
     "normal",
     "spread_bends",

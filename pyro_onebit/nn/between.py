@@ -87,7 +87,7 @@ class StretchNet(GaussianNet):
         )
 
 
-def between(arch: Architecture, prob: float, *, down: bool, context_dim: int = 0) -> GaussianNet:
+def between_latents(arch: Architecture, prob: float, *, down: bool, context_dim: int = 0) -> GaussianNet:
     """p(z1|z2) if `down`, otherwise q(z2|z1), in the architecture's coordinate; arguments as for `StretchNet`."""
     if arch.stretch:
         return StretchNet(arch, prob, down=down, context_dim=context_dim)

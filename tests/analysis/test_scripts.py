@@ -38,6 +38,7 @@ SMALL = {
     ],
     "bits_back.py": ["--ndims", "3", "--samples", "300", "--steps", "4", "--guides", "gaussian"],
     "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "1"],
+    "factorisations.py": [*QUICK, "--seeds", "0", "--cases", "top_down_flow", "learned_prior"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
     "benchmarks/training.py": [
         *("--steps", "3", "--ndims", "3", "--layers", "1", "--repeats", "1", "--threads", "1"),
@@ -121,6 +122,10 @@ ANSWERS = {
     "ablation.py": (
         r"no clipping ([\d.e+]+)",
         lambda table: worst(table, "worst", variant="no clipping") / worst(table, "worst", variant="default"),
+    ),
+    "factorisations.py": (
+        r"top_down_flow: at most ([\d.]+\d)",
+        lambda table: worst(table, "worst", case="top_down_flow"),
     ),
     "reliability.py": (r"default: \d+ of 4 runs collapsed; the worst ends ([\d.]+)", lambda t: worst(t, "worst")),
     "benchmarks/training.py": (r"[Aa] step costs ([\d.]+) to", lambda table: float(table["ratio"].min())),

@@ -29,7 +29,7 @@ from pyro_onebit import (
 )
 from pyro_onebit.distributions import sample_from_noise
 from pyro_onebit.guides import MeanFieldGuide, SkipGuide, TopDownGuide, mean_field_optimum, top_down_optimum
-from pyro_onebit.programs import Pair, Program
+from pyro_onebit.programs import Pair
 from pyro_onebit.training import LatticeNoise
 
 NAMES = sorted(GUIDES)
@@ -276,9 +276,9 @@ def test_the_more_a_guide_may_depend_on_the_lower_its_limit(ndims: int, prob: fl
 @pytest.mark.parametrize("name", ["mean_field", "top_down"])
 def test_training_comes_to_the_limit_and_not_below(name: str) -> None:
     """Thousands of weights, trained, and a handful of numbers, minimised by quadrature, come to the same."""
-    config = Config(ndims=5, layers=2, guide=name, seed=SEED)
+    config = Config(ndims=5, layers=2, guide=name, steps=500, seed=SEED)
     figures = fit(*build(config), config).metrics
-    assert -2e-5 < figures["loss"] - figures["optimum"] < 0.01
+    assert -2e-5 < figures["loss"] - figures["optimum"] < 0.02
     assert figures["optimum"] > figures["entropy"] + 0.1
 
 
@@ -292,6 +292,6 @@ def test_what_a_row_says_reaches_the_second_latent() -> None:
 
 
 def test_latents_that_hang_on_nothing_before_are_drawn_anew() -> None:
-    model, guide, data = programs("mean_field")
-    draws = Pair(model, guide, data).draw(Program("guide", guide, data.codewords.double()), 50)
+    pair = Pair(*programs("mean_field"))
+    draws = pair.draw(pair.guide, 50)
     assert all(len(draws[latent].unique()) == 100 for latent in ("z1", "z2"))
