@@ -207,9 +207,10 @@ class Conditional:
 
     def sample(self, count: int | None = None) -> Tensor:
         """A draw for each condition and codeword, ``(N, M)``; or, where nothing is conditioned on, `count`."""
-        shape = () if count is None else (count,)
         drawn = []
         for fn in self.parts:
+            # What the conditions make no difference to is drawn anew for each of them all the same.
+            shape = (count or self.conditions,) if len(fn.batch_shape) == 1 and not self.flat else ()
             value = fn(shape)
             drawn.append(self._unflat(value.squeeze(-1) if self.event else value))
         return torch.cat(drawn, -1)
