@@ -250,14 +250,14 @@ class Program:
         rows, fn, where = len(self.x), site["fn"], f"site {name!r} of the {self.what}"
         if isinstance(fn, Unit):
             raise ProgramError(f"{where} is a factor; what is no density cannot be judged")
-        if isinstance(getattr(fn, "base_dist", fn), Delta):
-            raise ProgramError(f"{where} is a point (Delta); a point has no density")
         if site["scale"] not in (1, 1.0) or site["mask"] is not None:
             raise ProgramError(f"{where} is scaled or masked; its density must count once")
         frames = [(frame.dim, frame.size) for frame in site["cond_indep_stack"] if frame.vectorized]
         if len(frames) != len(site["cond_indep_stack"]) or frames not in ([(-1, rows)], []):
             raise ProgramError(f"{where} stands in plates other than one over the rows, at dim -1; it must have one")
         if name in self.latents:
+            if isinstance(getattr(fn, "base_dist", fn), Delta):
+                raise ProgramError(f"{where} is a point (Delta); a point has no density")
             if getattr(fn.support, "is_discrete", False):
                 raise ProgramError(f"{where} is discrete; latents must be continuous")
             if tuple(fn.event_shape) not in ((), (1,)):
