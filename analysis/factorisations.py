@@ -1,6 +1,6 @@
 """How near to the entropy do the ways come to factorise q(z1, z2|x), and a learned prior, and what holds each there?
 
-    python analysis/factorisations.py                          # ten seeds: about fifteen minutes on one core
+    python analysis/factorisations.py                          # ten seeds: about half an hour on one core
     python analysis/factorisations.py --ndims 5 --seeds 0 1
 
 A loss is the entropy plus what the model misses, -E log p(x) less the entropy, plus what the guide misses, KL(q(z|x) ‖
