@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pyro_onebit import bounds, diagnostics, exact
+from pyro_onebit.brought import DensityGuide
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError, ProgramError, TrainingError
 from pyro_onebit.guides import GaussianGuide, Guide, OneLayerGuide, TwoLayerGuide, register_guide
@@ -25,6 +26,7 @@ __all__ = [
     "OBJECTIVES",
     "RECIPES",
     "Config",
+    "DensityGuide",
     "GaussianGuide",
     "Guide",
     "InputError",

@@ -1,7 +1,9 @@
 """What is registered is known everywhere: to configurations, the command line, errors, and other processes."""
 
+import json
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -200,3 +202,70 @@ def test_the_command_line_names_what_there_is(tmp_path: Path, capsys: pytest.Cap
     register_guide("brought")(type("Brought", (GaussianGuide,), {}))
     assert main(["study", "--guides", "nonsense", "--out", str(tmp_path)]) == 2
     assert "brought" in capsys.readouterr().err
+
+
+MY_GUIDES = """
+import torch
+from pyro.distributions import Laplace
+from my_scale import SCALE
+from pyro_onebit import OneLayerGuide, register_guide
+
+@register_guide("laplace")
+class LaplaceGuide(OneLayerGuide):
+    def __init__(self, ndims, prob, arch):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(SCALE))
+
+    def q_z1(self, x):
+        side = 2 * x.mean(-1, keepdim=True) - 1
+        return Laplace(side, self.scale.abs() * torch.ones_like(side)).to_event(1)
+"""
+
+
+@pytest.fixture
+def my_guides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's file, which needs another one that lies beside it."""
+    (tmp_path / "my_guides.py").write_text(MY_GUIDES)
+    (tmp_path / "my_scale.py").write_text("SCALE = 0.3")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("pyro_onebit.registry._IMPORTED", {})
+    yield tmp_path
+    for name in ("my_guides", "my_scale"):
+        sys.modules.pop(name, None)
+
+
+def test_the_command_line_imports_a_file(my_guides: Path, capsys: pytest.CaptureFixture) -> None:
+    """Worker processes import it too, a study's file names it, and a run remembers it, by its name only."""
+    grid = ["--guides", "gaussian", "laplace", "--layers", "1", "--ndims", "2", "--steps", "2", "--jobs", "2"]
+    assert main(["--import", "my_guides.py", "study", *grid, "--out", "out", "--quiet"]) == 0
+    [run] = (my_guides / "out" / "runs").glob("*laplace*")
+    content = json.loads((run / "config.json").read_text())
+    assert content["origins"] == {"guide": "my_guides.LaplaceGuide"}
+    assert str(my_guides) not in (my_guides / "out" / "study.toml").read_text()
+
+    GUIDES.pop("laplace")
+    assert main(["evaluate", str(run)]) == 2
+    hint = "(it was my_guides.LaplaceGuide); import the file that registers it: in Python, or with `onebit --import my_"
+    assert hint in capsys.readouterr().err
+
+    sys.modules.pop("my_guides")
+    assert main(["--import", "my_guides.py", "evaluate", str(run)]) == 0
+    GUIDES.pop("laplace")
+    sys.modules.pop("my_guides")
+    assert main(["study", "--config", "out/study.toml", "--out", "again", "--jobs", "1", "--quiet"]) == 0
+    same = [pd.read_csv(my_guides / out / "results.csv").drop(columns="seconds") for out in ("out", "again")]
+    pd.testing.assert_frame_equal(*same)
+
+
+def test_what_cannot_be_imported(my_guides: Path, capsys: pytest.CaptureFixture) -> None:
+    (my_guides / "broken.py").write_text("raise ValueError('no good')")
+    (my_guides / "json.py").write_text("")
+    for source, why in (
+        ("none.py", "there is no such file"),
+        ("no.such.module", "ModuleNotFoundError: No module named 'no'"),
+        ("broken.py", "ValueError: no good"),
+        ("json.py", "there is another module 'json'; give the file another name"),
+    ):
+        assert main(["--import", source, "study", "--dry-run"]) == 2
+        assert f"error: cannot import {source}: {why}" in capsys.readouterr().err

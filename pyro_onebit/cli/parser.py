@@ -13,6 +13,7 @@ from docstring_parser import parse as parse_docstring
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.files import ordered_fields
+from pyro_onebit.registry import import_source
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Outcome:
 class Command:
     """A command: a dataclass whose fields are its arguments.
 
-    A field's metadata may hold ``positional`` (true), ``metavar`` and ``flag`` (its name on the command line). Of a
-    field that is a dataclass itself, the fields are arguments.
+    A field's metadata may hold ``positional`` (true), ``metavar`` and ``flag`` (its name on the command line; None: it
+    has none). Of a field that is a dataclass itself, the fields are arguments.
     """
 
     def run(self) -> Outcome:
@@ -63,6 +64,15 @@ def parse(
     """
     parser = _Parser(prog=prog, description=doc, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=version)
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="Import a file of yours (or a module, by its name) first, so that the guides, models, objectives and "
+        "recipes that it registers are known; may be given several times.",
+    )
     names = parser.add_subparsers(
         required=True, dest="command", metavar="{" + ",".join(commands) + "}", title="commands"
     )
@@ -78,6 +88,8 @@ def parse(
         _add_fields(own, kind, {})
         own.add_argument("--json", action="store_true", help="Print one JSON object.")
     given = vars(parser.parse_args(arguments))
+    for source in given.pop("imports"):
+        import_source(source)
     command = commands[given.pop("command")]
     as_json = bool(given.pop("json", False))
     return _made(command, given, command.defaults(given)), as_json
@@ -117,6 +129,8 @@ def _add_fields(parser: argparse.ArgumentParser, kind: Any, base: Any) -> None:
             parser.add_argument(field.name, **settings)
         else:
             flag = field.metadata.get("flag", f"--{field.name.replace('_', '-')}")
+            if flag is None:
+                continue
             parser.add_argument(flag, dest=field.name, required=default is MISSING, **settings)
 
 

@@ -12,6 +12,7 @@ from pyro_onebit.cli.output import say, tell
 from pyro_onebit.cli.parser import Command, Outcome
 from pyro_onebit.errors import InputError
 from pyro_onebit.plots import Drawing, comparison_drawings, save_drawings, study_drawings
+from pyro_onebit.registry import import_source
 from pyro_onebit.reporting import claim_report, format_runs, write_report
 from pyro_onebit.studies import (
     Kind,
@@ -63,6 +64,8 @@ class GridCommand(Command):
         if "config" not in given:
             return {}
         grid = read_study(given["config"])
+        for source in grid.imports:
+            import_source(source)
         grid.configs()  # says what is out of range
         return {"grid": grid}
 

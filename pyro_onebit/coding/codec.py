@@ -2,8 +2,7 @@ r"""Bits back: a lossless codec of codewords, whose rate is the loss.
 
 To code x, a latent is *drawn* by decoding it from the bits written so far, under q(z|x); then x is coded under
 p(x|z), and z under p(z). The decoder gets z back and from it the bits it was drawn with: on average they make
-up for what z cost beyond KL(q ‖ p). With one layer this is BB-ANS (Townsend, Bird and Barber 2019), with two the
-chain of Bit-Swap (Kingma, Abbeel and Ho 2019), which draws z2 only once x is coded.
+up for what z cost beyond KL(q ‖ p). In which order the latents are drawn, `schemes` has.
 
 Latents live on grids: the top one on the middles of equal-mass bins of its prior, z1 below it on evenly spaced
 points. On both sides densities are taken *at* those points, so that an exact posterior stays one.
@@ -19,21 +18,17 @@ from typing import Any
 
 import constriction
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from pyro_onebit.coding.entropy_models import PRECISION, Pixels, Table, exact_arithmetic
+from pyro_onebit.coding.entropy_models import exact_arithmetic
+from pyro_onebit.coding.schemes import DITHERED, make_scheme
+from pyro_onebit.display import progress
 from pyro_onebit.errors import DamagedError, InputError
-from pyro_onebit.exact import Truth, solve
+from pyro_onebit.exact import solve
 from pyro_onebit.programs import DataLike, Pair
 from pyro_onebit.reproducibility import check_seed
 
 _Coder = constriction.stream.stack.AnsCoder
-_MODELS = constriction.stream.model
-#: Of the next quantile this many bits are dithered: the coder's largest uniform distribution over a power of two.
-_DITHERED = PRECISION - 1
-_DITHER = _MODELS.Uniform(1 << _DITHERED)
 #: Random words that the first latents are drawn from; they come back in the end.
 _INITIAL_WORDS = 4
 #: Between samples no fewer bits than these are left of them, or the chain has gone wrong.
@@ -42,8 +37,6 @@ _RESERVE = 64
 _BLOCK = 4096
 #: Bins times points: a table of them, in float64, is 128 MiB, and several are made.
 _LARGEST = 2**24
-#: q(z1|x) has no more than this beyond either end of z1's grid.
-_BEYOND = 1e-9
 
 
 @dataclass(frozen=True)
@@ -116,13 +109,16 @@ class Codec:
             raise InputError(f"points is {points}; it must be from 16 to 4096")
         check_seed(seed)
         pair = Pair(model, guide, data)
+        if len(pair.latents) == 2 and pair.x_needs_top:
+            raise InputError(
+                "the codec takes models whose x depends on {} alone, not on {} as well".format(*pair.latents)
+            )
         if len(pair.latents) == 2 and bins * points > _LARGEST:
             raise InputError(f"bins times points is {bins * points}; it must be at most {_LARGEST}")
         self.data, self.bins, self.points, self.dither, self.seed = data, bins, points, dither, seed
         with exact_arithmetic():
             self._truth = solve(model, guide, data)
-            self._pixels, self._chain = _chain(pair, self._truth, bins, points)
-        self._prior = _MODELS.Uniform(bins)
+            self._scheme = make_scheme(pair, self._truth, bins, points)
 
     def encode(self, samples: NDArray[np.uint8], *, quiet: bool = True) -> NDArray[np.uint32]:
         """Code samples, given as codewords' numbers, shape ``(samples,)``; the coder's words.
@@ -136,7 +132,7 @@ class Codec:
             for block in range(math.ceil(len(samples) / _BLOCK)):
                 part = samples[block * _BLOCK : (block + 1) * _BLOCK].tolist()
                 for sample, noise in zip(part, self._noise(block), strict=False):
-                    self._push(coder, sample, noise)
+                    self._scheme.push(coder, sample, noise)
                 self._check_reserve(coder)
                 bar.update(len(part))
         words: NDArray[np.uint32] = coder.get_compressed()
@@ -158,7 +154,7 @@ class Codec:
                 self._check_reserve(coder)
                 size = min(_BLOCK, count - block * _BLOCK)
                 noise = self._noise(block)[:size]
-                parts.append(np.array([self._pop(coder, own) for own in reversed(noise)], np.uint8))
+                parts.append(np.array([self._scheme.pop(coder, own) for own in reversed(noise)], np.uint8))
                 bar.update(size)
         try:
             left = coder.get_compressed(unseal=True)
@@ -181,8 +177,8 @@ class Codec:
     @cached_property
     def rate(self) -> Rate:
         """Expected bits a sample, and what they are made of."""
-        real, _ = self._moments(coded=False)
-        mean, square = self._moments(coded=True)
+        real, _ = self._scheme.moments(coded=False)
+        mean, square = self._scheme.moments(coded=True)
         probs = self._truth.probs.numpy()
         neg_elbo = self._truth.figures()["loss"] / math.log(2.0)
         sd = np.sqrt(np.maximum(square - mean**2, 0.0))
@@ -191,59 +187,26 @@ class Codec:
     @cached_property
     def fingerprint(self) -> bytes:
         """Of every number that coding uses, as whole numbers, and of the coder itself; 32 bytes."""
-        digest = hashlib.sha256(f"{len(self._pixels.words[0])} {self.bins} {self.dither} {self.seed}".encode())
-        for posterior, likelihood in self._chain:
-            for table in (posterior, likelihood):
-                if isinstance(table, Table):
-                    digest.update(table.masses.astype("<u4").tobytes())
-        for rows in self._pixels.rows():
+        pixels = self._scheme.pixels
+        digest = hashlib.sha256(f"{len(pixels.words[0])} {self.bins} {self.dither} {self.seed}".encode())
+        for table in self._scheme.tables:
+            digest.update(table.masses.astype("<u4").tobytes())
+        for rows in pixels.rows():
             digest.update(rows.astype("<f4").tobytes())
         probe = self.encode((np.arange(8) % 2).astype(np.uint8))
         digest.update(probe.astype("<u4").tobytes())
         return digest.digest()
-
-    def _push(self, coder: Any, sample: int, noise: list[int]) -> None:
-        lower = sample
-        for (posterior, likelihood), shift in zip(self._chain, noise, strict=True):
-            if self.dither:
-                _shift(coder, shift)
-            latent = posterior.pop(coder, lower)
-            likelihood.push(coder, lower, latent)
-            lower = latent
-        coder.encode_reverse(lower, self._prior)
-
-    def _pop(self, coder: Any, noise: list[int]) -> int:
-        latent = coder.decode(self._prior)
-        for (posterior, likelihood), shift in zip(reversed(self._chain), reversed(noise), strict=True):
-            lower = likelihood.pop(coder, latent)
-            posterior.push(coder, latent, lower)
-            if self.dither:
-                _shift(coder, -shift)
-            latent = lower
-        return int(latent)
-
-    def _moments(self, *, coded: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """E[bits] and E[bits^2] of each codeword, ``(2,)``, from the top latent down."""
-        mean, square = np.full(self.bins, math.log2(self.bins)), np.full(self.bins, math.log2(self.bins) ** 2)
-        for posterior, likelihood in reversed(self._chain):
-            log_q, log_p = (part.log2_masses if coded else part.log2 for part in (posterior, likelihood))
-            if likelihood is not self._pixels:
-                log_p = log_p.T  # of z1 given z2, not of x in order of codewords
-            q = np.exp2(log_q)
-            # Where nothing is drawn, nothing is paid, though it may cost infinitely much.
-            own = np.where(q > 0.0, log_q, 0.0) - np.where(q > 0.0, log_p, 0.0)
-            square = (q * (own**2 + 2.0 * own * mean + square)).sum(-1)
-            mean = (q * (own + mean)).sum(-1)
-        return mean, square
 
     def _initial_words(self) -> NDArray[np.uint32]:
         raw = np.random.Philox(key=self.seed, counter=1 << 255).random_raw(_INITIAL_WORDS)
         return (raw >> 32).astype(np.uint32)
 
     def _noise(self, block: int) -> list[list[int]]:
-        """For each of a block's samples a shift for each latent."""
-        raw = np.random.Philox(key=self.seed, counter=block << 128).random_raw(_BLOCK * len(self._chain))
-        shifts: list[list[int]] = (raw >> (64 - _DITHERED)).reshape(_BLOCK, -1).tolist()
+        """For each of a block's samples a shift for each latent; none without dither."""
+        if not self.dither:
+            return [[]] * _BLOCK
+        raw = np.random.Philox(key=self.seed, counter=block << 128).random_raw(_BLOCK * len(self._truth.latents))
+        shifts: list[list[int]] = (raw >> (64 - DITHERED)).reshape(_BLOCK, -1).tolist()
         return shifts
 
     def _check_reserve(self, coder: Any) -> None:
@@ -252,42 +215,4 @@ class Codec:
 
     @staticmethod
     def _progress(total: int, quiet: bool) -> Any:
-        return tqdm(total=total, disable=True if quiet else None, unit="bit", unit_scale=True)
-
-
-def _shift(coder: Any, shift: int) -> None:
-    """Shift the bits that the next latent is drawn from; back again by the negative."""
-    quantile = coder.decode(_DITHER)
-    coder.encode_reverse((quantile + shift) % (1 << _DITHERED), _DITHER)
-
-
-def _chain(pair: Pair, truth: Truth, bins: int, points: int) -> tuple[Pixels, list[tuple[Table, Any]]]:
-    """p(x|z1), and for each latent from the lowest up: what it is drawn from, and what is coded under it."""
-    middles = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
-    top = truth.grid.quantiles(truth.log_prior.exp(), middles)
-    log_prior = pair.first_p.log_prob(top)[:, 0, 0]
-    if len(pair.latents) == 1:
-        # In the prior's own measure the bins are equal.
-        log_ratio = pair.first_q.log_prob(top)[:, 0] - log_prior[:, None]
-        pixels = Pixels(pair, top)
-        return pixels, [(_table(log_ratio.expand(-1, pair.words).T, popped=True), pixels)]
-    bottom, name = pair.latents
-    if pair.guide.latents[0] != bottom or pair.x_needs_top:
-        raise InputError(f"the codec takes guides that draw {bottom} given x and {name} given {bottom}")
-    low = truth.grids[0]
-    cumulative = low.cumulative(truth.q_masses[0] / low.weights)
-    ends = low.invert(cumulative, torch.tensor([[_BEYOND, 1.0 - _BEYOND]]).expand(pair.words, 2))
-    z1 = torch.linspace(float(ends.min()), float(ends.max()), points, dtype=torch.float64)
-    pixels = Pixels(pair, z1)
-    q_top = pair.given(pair.guide, name, {bottom: z1[:, None]}).log_prob(top)
-    if q_top.shape[-1] != 1:
-        raise InputError(f"the codec takes guides that draw {name} given {bottom} alone, whatever x is")
-    p_bottom = pair.given(pair.model, bottom, {name: top[:, None]}).log_prob(z1)
-    return pixels, [
-        (_table(pair.first_q.log_prob(z1)[:, 0].expand(-1, pair.words).T, popped=True), pixels),
-        (_table(q_top[..., 0].T - log_prior, popped=True), _table(p_bottom[..., 0].T, popped=False)),
-    ]
-
-
-def _table(log_weights: torch.Tensor, *, popped: bool) -> Table:
-    return Table(log_weights.numpy(), popped=popped)
+        return progress(quiet=quiet, total=total, unit="bit", unit_scale=True)

@@ -10,14 +10,15 @@ import torch
 from scipy.stats import ks_2samp, kstest
 from torch import Tensor
 
+from pyro_onebit.display import Shown
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Marginal
 from pyro_onebit.programs import DataLike, Pair
 from pyro_onebit.reproducibility import seeded
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, repr=False)
+class Calibration(Shown):
     """Simulation-based calibration of q(z_top|x).
 
     Arguments:
@@ -33,6 +34,10 @@ class Calibration:
     codeword: Tensor
     ks_pvalue: float
     symmetry_pvalue: float
+
+    def shown(self) -> dict[str, Any]:
+        """How many simulations there were, and the p-values."""
+        return {"simulations": len(self.levels), "ks_pvalue": self.ks_pvalue, "symmetry_pvalue": self.symmetry_pvalue}
 
 
 def simulate_calibration(

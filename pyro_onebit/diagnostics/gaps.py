@@ -15,10 +15,10 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
-from tqdm import tqdm
+from torch.distributions import Independent, Normal, constraints
 
 from pyro_onebit.diagnostics.members import SEARCHES, Member, free_parameters, minimise, noise_grid, normal_weights
+from pyro_onebit.display import progress
 from pyro_onebit.distributions import sample_from_noise
 from pyro_onebit.exact import Joint, Truth
 from pyro_onebit.programs import DataLike, Program
@@ -71,7 +71,7 @@ def gap_split(model: Any, guide: Any, data: DataLike, truth: Truth, joint: Joint
         return GapSplit(total, best, spread)
     searches = SEARCHES[len(truth.latents)]
     steps = len(total) * sum(map(len, searches))
-    with tqdm(total=steps, disable=True if quiet else None, unit="step") as bar, _out_of_store(guide):
+    with progress(quiet=quiet, total=steps, unit="step") as bar, _out_of_store(guide):
         for codeword in range(len(total)):
             ends: list[float] = []
             for search in searches:
@@ -120,7 +120,8 @@ def ideal_gap(guide: Any, data: DataLike, truth: Truth) -> float | None:
         return None
     if not torch.allclose(truth.log_prior.exp(), standard.log_prob(truth.z).exp(), rtol=1e-6, atol=1e-12):
         return None
-    program, [latent] = Program("guide", guide, x), truth.latents
+    [latent] = truth.latents
+    program = Program("guide", guide, x, {latent: constraints.real})
     q_of = lambda: program.run({}, x, latent)[latent]["fn"]  # noqa: E731
     if not _has_cdf(q_of()):
         return None

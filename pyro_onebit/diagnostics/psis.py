@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import suppress
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,11 @@ def load_arviz() -> Any:
     return arviz
 
 
+def is_arviz_1() -> bool:
+    """Whether ArviZ is of version 1 or later: in packages of its own, and on xarray's trees."""
+    return int(version("arviz").partition(".")[0]) >= 1
+
+
 def khat(log_weights: Tensor) -> Tensor:
     """k̂ of weights whose logarithms are given (Vehtari, Simpson, Gelman, Yao and Gabry 2024).
 
@@ -39,10 +46,21 @@ def khat(log_weights: Tensor) -> Tensor:
     if len(log_weights) < KHAT_MINIMUM:
         return torch.full(log_weights.shape[1:], math.nan, dtype=torch.float64)
     draws_last = log_weights.double().movedim(0, -1).contiguous().clone().numpy()  # ArviZ writes into it
-    arviz = load_arviz()
     with np.errstate(all="ignore"):  # of shapes that it then gives no weight, and of weights that are all equal
-        _, shape = arviz.psislw(draws_last)
+        shape = _shapes_by_arviz_1(draws_last) if is_arviz_1() else load_arviz().psislw(draws_last)[1]
     return torch.as_tensor(np.asarray(shape), dtype=torch.float64)
+
+
+def _shapes_by_arviz_1(log_weights: np.ndarray) -> np.ndarray:
+    """As its version 0 has them, of weights ``(..., draws)``."""
+    from arviz_stats.base import array_stats
+
+    shapes = np.full(log_weights.shape[:-1], math.inf)
+    for at in np.ndindex(shapes.shape):
+        with suppress(ValueError):  # of equal weights
+            # It takes the logarithms of what the weights divide by, a datum's likelihood.
+            _, shapes[at] = array_stats.psislw(-log_weights[at])
+    return shapes
 
 
 def khat_threshold(draws: int) -> float:

@@ -13,7 +13,7 @@ from pyro_onebit.distributions.normal import ndtr
 def sample_from_noise(distribution: Any, noise: Tensor) -> Tensor | None:
     """Noise of the distribution's shape, standard normal, carried to it with gradients; None if it is not known how."""
     if hasattr(distribution, "from_noise"):
-        carried: Tensor = distribution.from_noise(noise)
+        carried: Tensor | None = distribution.from_noise(noise)
         return carried
     if isinstance(distribution, Normal):
         return distribution.loc + distribution.scale * noise
@@ -24,6 +24,9 @@ def sample_from_noise(distribution: Any, noise: Tensor) -> Tensor | None:
         for transform in distribution.transforms if value is not None else ():
             value = transform(value)
         return value
+    if hasattr(distribution, "transform") and hasattr(distribution, "base"):  # zuko's, from values to noise
+        value = sample_from_noise(distribution.base, noise)
+        return None if value is None else distribution.transform.inv(value)
     try:
         # Beyond eight standard deviations the normal distribution function is 1, and the quantile infinite.
         return distribution.icdf(ndtr(noise.double().clamp(-8.0, 8.0))).to(noise.dtype)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_onebit.display import Shown
 from pyro_onebit.exact.importance_weights import WeightLaw, law_of_one_latent
 from pyro_onebit.exact.marginal import Marginal
 from pyro_onebit.exact.solver import Truth, kl_name
@@ -18,8 +19,8 @@ _BIN = 1e-3
 _BINS = 2 * int(20.0 / _BIN)
 
 
-@dataclass(frozen=True)
-class Joint:
+@dataclass(frozen=True, repr=False)
+class Joint(Shown):
     """All latents z of a model and a guide together; nats, for each codeword.
 
     With one latent z is it, and `z1` the top latent itself.
@@ -38,6 +39,13 @@ class Joint:
     kl_reverse: Tensor
     kl1_redrawn: Tensor
     law: WeightLaw
+
+    def shown(self) -> dict[str, Any]:
+        """Figures averaged over the data's distribution, nats per datum."""
+        tensors = {name: getattr(self, name) for name in ("kl_forward", "kl_reverse", "kl1_redrawn")}
+        averages = {name: float(self.law.probs @ value) for name, value in tensors.items()}
+        log_evidence = float(self.law.probs @ self.law.log_evidence)
+        return {"codewords": len(self.law.probs), "log_evidence": log_evidence, **averages}
 
 
 @torch.no_grad()

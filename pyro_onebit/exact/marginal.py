@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_onebit.display import Shown
 from pyro_onebit.quadrature import Grid
 
 
-@dataclass(frozen=True)
-class Marginal:
+@dataclass(frozen=True, repr=False)
+class Marginal(Shown):
     """A latent's densities at the nodes of a grid that resolves them, for each codeword, in nats.
 
     Arguments:
@@ -28,6 +30,11 @@ class Marginal:
     log_likelihood: Tensor
     log_q: Tensor
     probs: Tensor
+
+    def shown(self) -> dict[str, Any]:
+        """Its size, and the evidence, nats per datum."""
+        log_evidence = float(self.probs @ self.log_evidence)
+        return {"codewords": len(self.probs), "nodes": len(self.z), "log_evidence": log_evidence}
 
     @property
     def z(self) -> Tensor:

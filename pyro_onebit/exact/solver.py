@@ -30,7 +30,7 @@ _SEEN = 12.0
 _MOST_PAIRS = 2**27
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Truth(Marginal):
     """The top latent on a grid, for each codeword, and the terms of the loss.
 
@@ -54,6 +54,12 @@ class Truth(Marginal):
     errors: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     unsettled: set[str] = field(default_factory=set)
+
+    def shown(self) -> dict[str, Any]:
+        """Its size, and the exact figures, nats per datum."""
+        nodes = "×".join(str(len(grid.nodes)) for grid in self.grids)
+        known = {name: value for name, value in self.figures().items() if name not in self.unsettled}
+        return {"latents": ",".join(self.latents), "codewords": len(self.probs), "nodes": nodes, **known}
 
     @property
     def terms(self) -> dict[str, Tensor]:

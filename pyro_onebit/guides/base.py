@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro
+import torch
 from torch import Tensor, nn
 
 from pyro_onebit.data import OneBitData
+from pyro_onebit.distributions import per_row
 from pyro_onebit.errors import InputError
 from pyro_onebit.nn import Program, Start
 from pyro_onebit.registry import GUIDES
@@ -32,10 +34,11 @@ class Guide(Program):
     #: Whether its parameters move where its density is zero.
     moving_support: ClassVar[bool] = False
 
-    #: Takes rows x ``(rows, ndims)`` to a Distribution of batch shape ``(rows,)`` and event shape ``(1,)``.
-    q_z1: Callable[[Tensor], Any]
-    #: With two layers: takes z1 ``(rows, 1)`` to a Distribution of batch shape ``(rows,)`` and event shape ``(1,)``.
-    q_z2: Callable[[Tensor], Any]
+    #: Takes rows x ``(rows, ndims)``, what is drawn before it ``(rows, 1)``, or both, to a Distribution of one number
+    #: a row, Pyro's, torch's or zuko's (`distributions.per_row`); what it takes, its factorisation says.
+    q_z1: Callable[..., Any]
+    #: With two layers: likewise.
+    q_z2: Callable[..., Any]
 
     def forward(self, x: Tensor) -> None:
         """Draw every latent, each ``(rows, 1)``, given rows x ``(rows, ndims)``, in one plate ``data``."""
@@ -47,6 +50,13 @@ class Guide(Program):
     def optimum(self, data: OneBitData) -> float | None:
         """The lowest loss that the family can reach with any decoder, nats per datum; None if it is not known."""
         return None
+
+
+def _sample(name: str, q: Callable[..., Any], *given: Tensor) -> Tensor:
+    """Draw a latent ``(rows, 1)`` given rows x and latents, each ``(rows, …)``, from any library's distribution."""
+    rows = torch.broadcast_shapes(*(value.shape[:-1] for value in given))
+    drawn: Tensor = pyro.sample(name, per_row(q(*given), rows))
+    return drawn
 
 
 class OneLayerGuide(Guide):
@@ -62,7 +72,57 @@ class OneLayerGuide(Guide):
         """Draw z1 ``(rows, 1)`` given rows x ``(rows, ndims)``."""
         self.register()
         with pyro.plate("data", x.shape[-2], dim=-1):
-            pyro.sample("z1", self.q_z1(x))
+            _sample("z1", self.q_z1, x)
+
+
+class _TwoLayers(Guide):
+    """A guide of the two-layer model: a subclass sets ``q_z1`` and ``q_z2``, modules or methods.
+
+    Arguments: as for `OneLayerGuide`.
+    """
+
+    layers: ClassVar[int] = 2
+
+    def forward(self, x: Tensor) -> None:
+        """Draw z1 and z2, each ``(rows, 1)``, given rows x ``(rows, ndims)``."""
+        self.register()
+        with pyro.plate("data", x.shape[-2], dim=-1):
+            self._draw(x)
+
+    def _draw(self, x: Tensor) -> None:
+        raise NotImplementedError
+
+
+class MarkovGuide(_TwoLayers):
+    r""":math:`q(z_1 \mid x)\, q(z_2 \mid z_1)`: a subclass sets ``q_z1(x)`` and ``q_z2(z1)``."""
+
+    def _draw(self, x: Tensor) -> None:
+        z1 = _sample("z1", self.q_z1, x)
+        _sample("z2", self.q_z2, z1)
+
+
+class SkipGuide(_TwoLayers):
+    r""":math:`q(z_1 \mid x)\, q(z_2 \mid z_1, x)`: a subclass sets ``q_z1(x)`` and ``q_z2(z1, x)``."""
+
+    def _draw(self, x: Tensor) -> None:
+        z1 = _sample("z1", self.q_z1, x)
+        _sample("z2", self.q_z2, z1, x)
+
+
+class TopDownGuide(_TwoLayers):
+    r""":math:`q(z_2 \mid x)\, q(z_1 \mid z_2, x)`: a subclass sets ``q_z2(x)`` and ``q_z1(z2, x)``."""
+
+    def _draw(self, x: Tensor) -> None:
+        z2 = _sample("z2", self.q_z2, x)
+        _sample("z1", self.q_z1, z2, x)
+
+
+class MeanFieldGuide(_TwoLayers):
+    r""":math:`q(z_1 \mid x)\, q(z_2 \mid x)`: a subclass sets ``q_z1(x)`` and ``q_z2(x)``."""
+
+    def _draw(self, x: Tensor) -> None:
+        _sample("z1", self.q_z1, x)
+        _sample("z2", self.q_z2, x)
 
 
 #: What has a default; the conditionals have none.

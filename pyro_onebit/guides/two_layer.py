@@ -1,37 +1,29 @@
-"""The two-layer guide."""
+"""The guides of the two-layer model: four ways in which q(z1, z2|x) may factorise, each of Gaussian conditionals."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import pyro
-from torch import Tensor
+from dataclasses import replace
 
 from pyro_onebit.data import OneBitData
-from pyro_onebit.guides.base import Guide, register_guide
-from pyro_onebit.nn import TWO_LAYER, Architecture, CodewordNet, GaussianNet, StretchNet
+from pyro_onebit.guides.base import MarkovGuide, MeanFieldGuide, SkipGuide, TopDownGuide, register_guide
+from pyro_onebit.guides.limits import mean_field_optimum, top_down_optimum
+from pyro_onebit.nn import PLAIN, TWO_LAYER, Architecture, CodewordNet, Start, between_latents
+
+#: Where q(z2|x) starts: on either side of the prior's middle.
+_TOP = Start(separation=0.9, centre="balanced", variance_bias=-1.3)
 
 
 @register_guide("two_layer")
-class TwoLayerGuide(Guide):
+class TwoLayerGuide(MarkovGuide):
     r""":math:`q(z_1 \mid x)\, q(z_2 \mid z_1)`, each Gaussian; :math:`q(z_2 \mid x)` is not.
 
     Arguments: as for `OneLayerGuide`.
     """
 
-    layers: ClassVar[int] = 2
-
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()
         self.q_z1 = CodewordNet(ndims, arch, prob)
-        self.q_z2 = StretchNet(arch, prob, down=False) if arch.stretch else GaussianNet(1, arch.width_z, arch, prob)
-
-    def forward(self, x: Tensor) -> None:
-        """Draw z1 and z2, each ``(rows, 1)``, given rows x ``(rows, ndims)``."""
-        self.register()
-        with pyro.plate("data", x.shape[-2], dim=-1):
-            z1 = pyro.sample("z1", self.q_z1(x))
-            pyro.sample("z2", self.q_z2(z1))
+        self.q_z2 = between_latents(arch, prob, down=False)
 
     def optimum(self, data: OneBitData) -> float:
         """The entropy, nats per datum.
@@ -40,3 +32,56 @@ class TwoLayerGuide(Guide):
         its inverse; as both conditionals' noise shrinks the loss tends to the entropy.
         """
         return data.entropy
+
+
+@register_guide("two_layer_skip")
+class TwoLayerSkipGuide(SkipGuide):
+    r""":math:`q(z_1 \mid x)\, q(z_2 \mid z_1, x)`, each Gaussian; :math:`q(z_2 \mid x)` is not.
+
+    Arguments: as for `OneLayerGuide`.
+    """
+
+    def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
+        super().__init__()
+        self.q_z1 = CodewordNet(ndims, arch, prob)
+        self.q_z2 = between_latents(arch, prob, down=False, context_dim=ndims)
+
+    def optimum(self, data: OneBitData) -> float:
+        """The entropy, nats per datum: as `TwoLayerGuide`, which it can be, has it."""
+        return data.entropy
+
+
+@register_guide("top_down")
+class GaussianTopDownGuide(TopDownGuide):
+    r""":math:`q(z_2 \mid x)\, q(z_1 \mid z_2, x)`, each Gaussian, :math:`q(z_2 \mid x)` as well.
+
+    Arguments: as for `OneLayerGuide`.
+    """
+
+    def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
+        super().__init__()
+        self.q_z2 = CodewordNet(ndims, _of_top(arch), prob)
+        self.q_z1 = between_latents(arch, prob, down=True, context_dim=ndims)
+
+    def optimum(self, data: OneBitData) -> float:
+        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`top_down_optimum`), nats per datum."""
+        return top_down_optimum(data.ndims, data.prob)
+
+
+@register_guide("mean_field")
+class GaussianMeanFieldGuide(MeanFieldGuide):
+    r""":math:`q(z_1 \mid x)\, q(z_2 \mid x)`, each Gaussian. Arguments: as for `OneLayerGuide`."""
+
+    def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
+        super().__init__()
+        self.q_z1 = CodewordNet(ndims, arch, prob)
+        self.q_z2 = CodewordNet(ndims, _of_top(arch), prob)
+
+    def optimum(self, data: OneBitData) -> float:
+        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`mean_field_optimum`), nats per datum."""
+        return mean_field_optimum(data.ndims, data.prob)
+
+
+def _of_top(arch: Architecture) -> Architecture:
+    """The architecture with a start for the top latent, where it has one for the lower."""
+    return arch if arch.start == PLAIN else replace(arch, start=_TOP)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from pyro_onebit.data import OneBitData
 from pyro_onebit.nn import Program
 from pyro_onebit.registry import MODELS
 
@@ -27,6 +28,11 @@ class Model(Program):
     def forward(self, x: Tensor) -> Any:
         """Run the process against rows x."""
         raise NotImplementedError
+
+    @staticmethod
+    def gaussian_optimum(data: OneBitData) -> float | None:
+        """The lowest loss with a Gaussian q(z1|x) and any decoder, nats per datum; None if it is not known."""
+        return None
 
 
 #: A class decorator that makes a model known by a name, to `Config`, the command line and worker processes. The class

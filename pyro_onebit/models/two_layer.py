@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_onebit.distributions import standard_normal
 from pyro_onebit.models.base import Model, register_model
-from pyro_onebit.nn import TWO_LAYER, Architecture, BernoulliNet, GaussianNet, StretchNet
+from pyro_onebit.nn import TWO_LAYER, Architecture, BernoulliNet, between_latents
 
 
 @register_model("two_layer")
@@ -23,7 +23,7 @@ class TwoLayerModel(Model):
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()
-        self.p_z1 = StretchNet(arch, prob, down=True) if arch.stretch else GaussianNet(1, arch.width_z, arch, prob)
+        self.p_z1 = between_latents(arch, prob, down=True)
         self.p_x = BernoulliNet(ndims, arch, prob)
 
     def forward(self, x: Tensor) -> Any:

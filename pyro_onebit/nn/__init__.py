@@ -1,9 +1,9 @@
 """Conditional networks: ``forward(c)`` returns a Distribution."""
 
 from pyro_onebit.nn.architecture import ONE_LAYER, PLAIN, REFERENCE, TWO_LAYER, Architecture, Start
-from pyro_onebit.nn.between import GaussianNet, StretchNet
+from pyro_onebit.nn.between import GaussianNet, StretchNet, between_latents
 from pyro_onebit.nn.decoder import BernoulliNet
-from pyro_onebit.nn.encoder import CodewordNet, MixtureNet, RowNet, SplineNet, TruncatedNet
+from pyro_onebit.nn.encoder import CodewordNet, MixtureNet, MixturePriorNet, RowNet, SplineNet, TruncatedNet
 from pyro_onebit.nn.network import MIN_VARIANCE, RANGE, UNIT_BIAS, Network, normal, spread_bends, variance_of
 from pyro_onebit.nn.program import Program, frozen
 
@@ -20,6 +20,7 @@ __all__ = [
     "CodewordNet",
     "GaussianNet",
     "MixtureNet",
+    "MixturePriorNet",
     "Network",
     "Program",
     "RowNet",
@@ -27,6 +28,7 @@ __all__ = [
     "Start",
     "StretchNet",
     "TruncatedNet",
+    "between_latents",
     "frozen",
     "normal",
     "spread_bends",

@@ -12,21 +12,29 @@ from pyro_onebit.nn.network import Network, normal, spread_bends, variance_of
 
 
 class GaussianNet(Network):
-    """A Gaussian with mean and variance from a network: c ``(..., input_dim)`` to event ``(1,)``."""
+    """A Gaussian with mean and variance from a network: c ``(..., input_dim)`` to event ``(1,)``.
+
+    Arguments:
+        input_dim: Dimensions of c.
+        width: Width of the hidden layers.
+        arch: Depth and start.
+        prob: Probability of codeword 1.
+        context_dim: Dimensions of the rows x ``(..., ndims)`` that it is given, too; 0: none.
+    """
 
     variance_bias: Tensor
 
-    def __init__(self, input_dim: int, width: int, arch: Architecture, prob: float) -> None:
-        super().__init__(input_dim, width, [1, 1], arch, prob)
+    def __init__(self, input_dim: int, width: int, arch: Architecture, prob: float, context_dim: int = 0) -> None:
+        super().__init__(input_dim, width, [1, 1], arch, prob, context_dim)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
         super().reset_parameters(start, prob)
         self._set(variance_bias=start.variance_bias)
 
-    def forward(self, c: Tensor) -> Independent:
-        """The conditional given c."""
-        mean, raw = self.net(c)
+    def forward(self, c: Tensor, x: Tensor | None = None) -> Independent:
+        """The conditional given c, and rows x."""
+        mean, raw = self._outputs(c, x)
         return normal(mean, self._variance(raw).sqrt())
 
     def _variance(self, raw: Tensor) -> Tensor:
@@ -48,15 +56,16 @@ class StretchNet(GaussianNet):
         arch: Sizes and start.
         prob: Probability of codeword 1, which lies above the threshold.
         down: Whether from z2 to z1.
+        context_dim: Dimensions of the rows x ``(..., ndims)`` that it is given, too; 0: none.
     """
 
     delta: Tensor
     gain: Tensor
     threshold: Tensor
 
-    def __init__(self, arch: Architecture, prob: float, *, down: bool) -> None:
+    def __init__(self, arch: Architecture, prob: float, *, down: bool, context_dim: int = 0) -> None:
         self.down = down
-        super().__init__(1, arch.width_z, arch, prob)
+        super().__init__(1, arch.width_z, arch, prob, context_dim)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
@@ -65,14 +74,21 @@ class StretchNet(GaussianNet):
         if start.spread is not None:
             spread_bends(self.net, start.spread, start.head)
 
-    def forward(self, c: Tensor) -> Independent:
-        """The conditional of one of z1 and z2 given the other, c of shape ``(..., 1)``."""
+    def forward(self, c: Tensor, x: Tensor | None = None) -> Independent:
+        """The conditional of one of z1 and z2 given the other, c of shape ``(..., 1)``, and rows x."""
         if self.down:
             a = 0.5 * torch.asinh((c - self.threshold) / self.delta)
-            mean, raw = self.net(a)
+            mean, raw = self._outputs(a, x)
             return normal(0.5 * self.gain * a + mean, self._variance(raw).sqrt())
-        mean, raw = self.net(c)
+        mean, raw = self._outputs(c, x)
         alpha = self.gain * c + mean
         return normal(
             self.threshold + self.delta * torch.sinh(alpha), self.delta * torch.cosh(alpha) * self._variance(raw)
         )
+
+
+def between_latents(arch: Architecture, prob: float, *, down: bool, context_dim: int = 0) -> GaussianNet:
+    """p(z1|z2) if `down`, otherwise q(z2|z1), in the architecture's coordinate; arguments as for `StretchNet`."""
+    if arch.stretch:
+        return StretchNet(arch, prob, down=down, context_dim=context_dim)
+    return GaussianNet(1, arch.width_z, arch, prob, context_dim)

@@ -1,4 +1,4 @@
-"""q(z1|x) of several families."""
+"""q(z1|x) of several families, and a mixture as its prior."""
 
 from __future__ import annotations
 
@@ -75,6 +75,29 @@ class MixtureNet(RowNet):
         # The event dimension stands before the components'.
         parts = (part[..., None, :] for part in (logits + self.shrink.log(), loc, scale))
         return NormalMixture(*parts).to_event(1)
+
+
+class MixturePriorNet(Network):
+    """A mixture of Gaussians, one for each codeword, that depends on nothing; it starts as the mixture of q(z1|x).
+
+    Its numbers are a network's outputs, since those move faster under Adam than parameters of their own.
+    """
+
+    means: Tensor
+    variance_bias: Tensor
+
+    def __init__(self, arch: Architecture, prob: float) -> None:
+        super().__init__(1, arch.width_x, [2, 2, 2], arch, prob)
+
+    def reset_parameters(self, start: Start, prob: float) -> None:
+        """Draw initial weights anew and set the skips."""
+        super().reset_parameters(start, prob)
+        self._set(variance_bias=start.variance_bias, means=list(start.means(prob)))
+
+    def forward(self, like: Tensor) -> Independent:
+        """The prior of event shape ``(1,)``, of the dtype and device of `like`."""
+        logits, mean, raw = self.net(like.new_ones(1, 1))
+        return NormalMixture(logits, self.means + mean, variance_of(raw + self.variance_bias).sqrt()).to_event(1)
 
 
 class SplineNet(RowNet):

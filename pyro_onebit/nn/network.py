@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.distributions import Independent, Normal
 from pyro.nn import DenseNN
@@ -22,17 +24,43 @@ class Network(nn.Module):
     """A dense network, and the skips around it as buffers: they are saved with the parameters.
 
     Skips are set by `reset_parameters`, as tensors of shape ``()``.
+
+    Arguments:
+        input_dim: Dimensions of its input.
+        width: Width of its hidden layers.
+        param_dims: Dimensions of its outputs.
+        arch: Depth, coordinates and start.
+        prob: Probability of codeword 1.
+        context_dim: Dimensions of rows x that it is given beside its input; 0: none.
     """
 
-    def __init__(self, input_dim: int, width: int, param_dims: list[int], arch: Architecture, prob: float) -> None:
+    def __init__(
+        self, input_dim: int, width: int, param_dims: list[int], arch: Architecture, prob: float, context_dim: int = 0
+    ) -> None:
         super().__init__()
-        self.net = DenseNN(input_dim, [width] * arch.hidden_layers, param_dims, nonlinearity=nn.ELU())
+        # A row has few features that matter, and many particles share them.
+        features = arch.width_x if context_dim else 0
+        self.context_divisor = context_dim if arch.average else 1
+        self.context = nn.Linear(context_dim, features) if context_dim else None
+        self.net = DenseNN(input_dim + features, [width] * arch.hidden_layers, param_dims, nonlinearity=nn.ELU())
         self.reset_parameters(arch.start, prob)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
+        if self.context is not None:
+            self.context.reset_parameters()
+            with torch.no_grad():
+                self.context.weight.mul_(self.context_divisor)
         for layer in self.net.layers:
             layer.reset_parameters()
+
+    def _outputs(self, c: Tensor, x: Tensor | None) -> Any:
+        """What the network makes of its input ``(..., input_dim)`` and, if it is given any, rows ``(..., ndims)``."""
+        if self.context is None or x is None:
+            return self.net(c)
+        features = self.context(x / self.context_divisor)
+        shape = torch.broadcast_shapes(c.shape[:-1], features.shape[:-1])
+        return self.net(torch.cat([c.expand(*shape, -1), features.expand(*shape, -1)], -1))
 
     def _set(self, **skips: float | list[float]) -> None:
         for name, value in skips.items():
@@ -56,7 +84,7 @@ def spread_bends(net: DenseNN, slope: float, head: float) -> None:
     units = len(first.bias)
     signed = slope * (0.5 + torch.rand(units)) * torch.where(torch.rand(units) < 0.5, -1.0, 1.0)
     bends = RANGE * (2.0 * (torch.arange(units) + torch.rand(units)) / units - 1.0)
-    first.weight.copy_(signed[:, None])
+    first.weight[:, 0] = signed
     first.bias.copy_(-signed * bends)
     last.weight.mul_(head)
     last.bias.mul_(head)

@@ -14,7 +14,7 @@ from pyro_onebit.plots.losses import cost_figure, loss_figure
 from pyro_onebit.plots.posteriors import aggregate_figure, comparison_figure, posterior_figure
 from pyro_onebit.plots.style import FAMILY, family_of, labels_of, own_style, save
 from pyro_onebit.studies import Study
-from pyro_onebit.training import Config
+from pyro_onebit.training import AnyConfig
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def study_drawings(study: Study) -> Iterator[Drawing]:
         "The aggregate posterior q(z) of the top latent for each number of dimensions, over the prior: where it is not "
         "the prior, bits are spent that buy nothing.",
     )
-    labels = labels_of(sorted({family_of(config) for config, _ in study.truths}))
+    labels = labels_of(sorted({family_of(config) for config, _ in study.truths}, key=str))
     largest = {family_of(config): (config, truth) for config, truth in sorted(study.truths, key=lambda p: p[0].ndims)}
     for family, label in labels.items():
         config, truth = largest[family]
@@ -72,7 +72,7 @@ def comparison_drawings(comparison: Study) -> Iterator[Drawing]:
     )
 
 
-def _file_name(config: Config, labels: dict[tuple[object, ...], str]) -> str:
+def _file_name(config: AnyConfig, labels: dict[tuple[object, ...], str]) -> str:
     """A family's part of a file's name: its number of layers, and whatever else tells it from others in the study."""
     own = dict(zip(FAMILY, family_of(config), strict=True))
     alike = [dict(zip(FAMILY, family, strict=True)) for family in labels]
@@ -82,7 +82,7 @@ def _file_name(config: Config, labels: dict[tuple[object, ...], str]) -> str:
 
 
 def save_drawings(
-    drawings: Iterable[Drawing], directory: Path, *, force: bool = False
+    drawings: Iterable[Drawing], directory: str | Path, *, force: bool = False
 ) -> tuple[list[Path], dict[str, Exception]]:
     """Draw figures and write them as PNG files; one that fails leaves the others as they are.
 
@@ -97,6 +97,7 @@ def save_drawings(
     Raises:
         InputError: If the directory is a link.
     """
+    directory = Path(directory)
     refuse_link(directory)
     paths, failed = [], {}
     for drawing in drawings:

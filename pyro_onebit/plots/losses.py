@@ -28,7 +28,7 @@ from pyro_onebit.plots.style import (
     legend,
 )
 from pyro_onebit.studies import ORIGINAL
-from pyro_onebit.training import Config
+from pyro_onebit.training import AnyConfig
 
 #: Reconstruction costs below this, zero included, are drawn here: a log axis must end, and so does
 #: what the quadrature resolves.
@@ -133,7 +133,7 @@ def cost_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def training_figure(histories: Sequence[tuple[Config, float, pd.DataFrame]]) -> Figure:
+def training_figure(histories: Sequence[tuple[AnyConfig, float, pd.DataFrame]]) -> Figure:
     """The estimated loss above a limit during training, a line for each run.
 
     Arguments:
@@ -142,7 +142,7 @@ def training_figure(histories: Sequence[tuple[Config, float, pd.DataFrame]]) -> 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     families = [family_of(config) for config, _, _ in histories]
-    labels, colours = labels_of(families), colours_of(sorted(set(families)))
+    labels, colours = labels_of(families), colours_of(sorted(set(families), key=str))
     for family, (_, limit, history) in zip(families, histories, strict=True):
         losses = (history["loss"] - limit).clip(lower=_LEAST_ESTIMATE)
         share = 100.0 * np.arange(len(losses)) / max(1, len(losses) - 1)

@@ -25,7 +25,7 @@ from pyro_onebit.plots.style import (
     labels_of,
     legend,
 )
-from pyro_onebit.training import Config
+from pyro_onebit.training import AnyConfig
 
 #: Latents further out are not shown, unless the threshold is; a standard normal's mass there is 6e-5.
 LIMIT = 4.0
@@ -33,7 +33,7 @@ LIMIT = 4.0
 _COLUMNS = 3
 
 
-def aggregate_figure(solved: Sequence[tuple[Config, Truth]]) -> Figure:
+def aggregate_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     """The aggregate posterior q(z_top) for each number of dimensions, a panel for each family.
 
     Arguments:
@@ -46,7 +46,7 @@ def aggregate_figure(solved: Sequence[tuple[Config, Truth]]) -> Figure:
         raise InputError("there is no run to draw; give at least one")
     solved = sorted(solved, key=lambda pair: pair[0].ndims)
     all_ndims = sorted({config.ndims for config, _ in solved})
-    labels = labels_of(sorted({family_of(config) for config, _ in solved}))
+    labels = labels_of(sorted({family_of(config) for config, _ in solved}, key=str))
     # The map's last colours are too light to read on white.
     colours = dict(zip(all_ndims, colormaps["viridis"](np.linspace(0.0, 0.88, len(all_ndims))), strict=True))
 
@@ -70,7 +70,7 @@ def aggregate_figure(solved: Sequence[tuple[Config, Truth]]) -> Figure:
     return figure
 
 
-def posterior_figure(config: Config, truth: Truth, label: str = "") -> Figure:
+def posterior_figure(config: AnyConfig, truth: Truth, label: str = "") -> Figure:
     """p(z), q(z) and q(z|x) of the top latent, with what q(z|x) would ideally be.
 
     Over each q(z|x) are drawn the learned model's exact posterior p(z|x), dashed, and an ideal
@@ -99,7 +99,7 @@ def posterior_figure(config: Config, truth: Truth, label: str = "") -> Figure:
     return figure
 
 
-def comparison_figure(truths: Sequence[tuple[Config, Truth]]) -> Figure:
+def comparison_figure(truths: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     """q(z_top|x) over the learned model's exact posterior; a row for each family, a column for each ndims.
 
     Arguments:
@@ -134,7 +134,7 @@ def comparison_figure(truths: Sequence[tuple[Config, Truth]]) -> Figure:
     return figure
 
 
-def _draw_prior(axes: Axes, config: Config, truth: Truth, color: str) -> None:
+def _draw_prior(axes: Axes, config: AnyConfig, truth: Truth, color: str) -> None:
     """p(z), the axes' names, and limits that show it and the threshold."""
     axes.plot(truth.z, truth.log_prior.exp(), color=color, ls="--", label="$p(z)$")
     limit = max(LIMIT, abs(ideal_threshold(config.prob)) + 1.0)

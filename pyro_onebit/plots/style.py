@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from pyro_onebit.files import write_whole
 from pyro_onebit.plots.backend import matplotlib
 from pyro_onebit.studies import CELL
-from pyro_onebit.training import Config
+from pyro_onebit.training import AnyConfig
 
 _DPI = 150
 #: What a figure's file is recognised by: matplotlib drew it, and it has a caption.
@@ -31,7 +31,7 @@ LAYER_NAMES = {1: "one layer", 2: "two layers"}
 FAMILY = tuple(name for name in CELL if name != "ndims")
 
 
-def family_of(config: Config) -> tuple[Any, ...]:
+def family_of(config: AnyConfig) -> tuple[Any, ...]:
     """The family that a run belongs to."""
     return tuple(getattr(config, name) for name in FAMILY)
 
@@ -85,7 +85,7 @@ def png(figure: Figure, caption: str = "") -> bytes:
     return content.getvalue()
 
 
-def save(figure: Figure, path: Path, caption: str = "", *, force: bool = False) -> None:
+def save(figure: Figure, path: str | Path, caption: str = "", *, force: bool = False) -> None:
     """Write a figure as PNG, whole or not at all.
 
     Arguments:
@@ -98,4 +98,5 @@ def save(figure: Figure, path: Path, caption: str = "", *, force: bool = False) 
         InputError: If there is such a file.
         WriteError: If the directory cannot be written.
     """
+    path = Path(path)
     write_whole(path, png(figure, caption or path.stem), _MARK, force=force)

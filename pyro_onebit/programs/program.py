@@ -152,6 +152,14 @@ def _all_of_event(is_so: Tensor, dims: int) -> Tensor:
     return is_so.flatten(is_so.dim() - dims).all(-1) if dims else is_so
 
 
+def _support(fn: Any) -> Any:
+    """Where values may lie; all numbers if it is not said, as by zuko's distributions."""
+    try:
+        return fn.support
+    except NotImplementedError:
+        return constraints.real
+
+
 def _satisfies(constraint: Any, value: Tensor) -> Tensor | None:
     if getattr(constraint, "base_constraint", constraint) is constraints.real:
         return None
@@ -199,10 +207,11 @@ class Conditional:
 
     def sample(self, count: int | None = None) -> Tensor:
         """A draw for each condition and codeword, ``(N, M)``; or, where nothing is conditioned on, `count`."""
-        shape = () if count is None else (count,)
         drawn = []
         for fn in self.parts:
-            value = fn.rsample(shape) if fn.has_rsample else fn.sample(shape)
+            # What the conditions make no difference to is drawn anew for each of them all the same.
+            shape = (count or self.conditions,) if len(fn.batch_shape) == 1 and not self.flat else ()
+            value = fn(shape)
             drawn.append(self._unflat(value.squeeze(-1) if self.event else value))
         return torch.cat(drawn, -1)
 
@@ -243,7 +252,7 @@ class Program:
         for name, site in sites.items():
             self._check(name, site)
         self.events = {name: len(sites[name]["fn"].event_shape) for name in self.latents}
-        self.supports = {name: sites[name]["fn"].support for name in self.latents}
+        self.supports = {name: _support(sites[name]["fn"]) for name in self.latents}
 
     def _check(self, name: str, site: Any) -> None:
         rows, fn, where = len(self.x), site["fn"], f"site {name!r} of the {self.what}"
@@ -257,7 +266,7 @@ class Program:
         if name in self.latents:
             if isinstance(getattr(fn, "base_dist", fn), Delta):
                 raise ProgramError(f"{where} is a point (Delta); a point has no density")
-            if getattr(fn.support, "is_discrete", False):
+            if getattr(_support(fn), "is_discrete", False):
                 raise ProgramError(f"{where} is discrete; latents must be continuous")
             if tuple(fn.event_shape) not in ((), (1,)):
                 raise ProgramError(f"{where} has events of shape {tuple(fn.event_shape)}; latents must be scalar")

@@ -25,6 +25,7 @@ from pyro_onebit.studies import (
     Column,
     Kind,
     check_table,
+    is_finished,
     load_config,
     read_history,
     read_metrics,
@@ -32,6 +33,7 @@ from pyro_onebit.studies import (
     read_versions,
     records,
     shown_columns,
+    to_table,
     with_derived,
 )
 
@@ -59,7 +61,7 @@ class _Picture:
     caption: str
 
 
-def claim_report(out: Path, *, force: bool = False) -> None:
+def claim_report(out: str | Path, *, force: bool = False) -> None:
     """Find out whether ``report.html`` may be written to a directory.
 
     Arguments:
@@ -69,11 +71,11 @@ def claim_report(out: Path, *, force: bool = False) -> None:
     Raises:
         InputError: If it may not.
     """
-    claim(out / _NAME, _MARK, force=force)
+    claim(Path(out) / _NAME, _MARK, force=force)
 
 
-def write_report(out: Path, *, force: bool = False) -> Path:
-    """Write ``report.html`` into the directory of a study or a comparison, from what is there.
+def write_report(out: str | Path, *, force: bool = False) -> Path:
+    """Write ``report.html`` into the directory of a study, a comparison or a single run, from what is there.
 
     Arguments:
         out: The directory.
@@ -85,9 +87,15 @@ def write_report(out: Path, *, force: bool = False) -> Path:
     Raises:
         InputError: If there is no table, something there is damaged, or is not ours.
     """
+    out = Path(out)
     tables = {kind: _read(out / f"{kind}.csv", kind) for kind in _TITLES if (out / f"{kind}.csv").exists()}
+    if is_finished(out):
+        tables["results"] = to_table([read_metrics(out / "metrics.json")], "results")
     if not tables:
-        raise InputError(f"{out} holds no study: there is no results.csv or comparison.csv; run `onebit study` first")
+        raise InputError(
+            f"{out} holds no study and no run: there is no results.csv, comparison.csv or metrics.json; "
+            "run `onebit study` first"
+        )
     environment = Environment(
         loader=PackageLoader("pyro_onebit.reporting", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -134,7 +142,8 @@ def _lead(tables: Mapping[Kind, pd.DataFrame]) -> str:
         above, limit = "the lowest loss of its guide's family", "optimum"
     ranked = table.assign(distance=table["loss"] - table[limit]).sort_values("distance").iloc[[0, -1]]
     best, worst = (
-        f"{row['distance']:.5f} ({row['guide']}, n = {row['ndims']}, seed {row['seed']})"
+        f"{row['distance']:.5f} ({row['guide']}, n = {row['ndims']}"
+        + (")" if pd.isna(row["seed"]) else f", seed {row['seed']})")
         for row in ranked.to_dict("records")
     )
     return f"{lead} Above {above}, the best run ends {best}, the worst {worst}."
@@ -162,9 +171,14 @@ def _picture(path: Path) -> _Picture:
     return _Picture(base64.b64encode(content).decode(), caption)
 
 
+def _found(out: Path, name: str) -> list[Path]:
+    """Such files of all runs of a study, or of the single run that is there."""
+    return [out / name] if is_finished(out) else sorted((out / "runs").glob(f"*/{name}"))
+
+
 def _training(out: Path) -> _Picture | None:
     histories = []
-    paths = sorted((out / "runs").glob("*/metrics.json"))
+    paths = _found(out, "metrics.json")
     # Of many, some from everywhere in the grid.
     for path in paths[:: -(-len(paths) // _CURVES) or 1]:
         metrics, history = read_metrics(path), read_history(path.parent)
@@ -187,7 +201,7 @@ def _training(out: Path) -> _Picture | None:
 def _versions(out: Path) -> list[tuple[str, str]]:
     """What the runs were trained with: of runs from several machines it may be more than one."""
     found: dict[str, set[str]] = {}
-    for path in sorted((out / "runs").glob("*/config.json")):
+    for path in _found(out, "config.json"):
         for name, value in read_versions(path).items():
             found.setdefault(name, set()).add(value)
     return [(name, ", ".join(sorted(values))) for name, values in found.items()]

@@ -1,12 +1,13 @@
 """Runs on disk, grids of runs, studies and comparisons."""
 
 from pyro_onebit.studies.checkpoint import INTERVAL, StateFile
-from pyro_onebit.studies.comparison import compare, comparison_row
+from pyro_onebit.studies.comparison import compare, compare_runs, comparison_row
 from pyro_onebit.studies.executors import T, check_jobs, run_all
 from pyro_onebit.studies.grid import STUDY_FILE, StudyGrid, acquire, read_study
 from pyro_onebit.studies.inference_data import to_inference_data, write_inference_data
 from pyro_onebit.studies.runs import (
     claim_run,
+    finished_runs,
     is_busy,
     is_finished,
     load_config,
@@ -55,8 +56,10 @@ __all__ = [
     "claim_tables",
     "columns_of",
     "compare",
+    "compare_runs",
     "comparison_row",
     "complete_metrics",
+    "finished_runs",
     "is_busy",
     "is_finished",
     "load_config",

@@ -13,10 +13,10 @@ from pyro_onebit.diagnostics import gap_split, ideal_gap, khat
 from pyro_onebit.exact import Truth, finite, solve_joint
 from pyro_onebit.files import write_table
 from pyro_onebit.studies.executors import check_jobs, run_all
-from pyro_onebit.studies.runs import run_name, train
+from pyro_onebit.studies.runs import run_name, run_path, save_run, train
 from pyro_onebit.studies.schema import to_table
 from pyro_onebit.studies.study import Study, cell_of, claim_tables, write_failures
-from pyro_onebit.training import Config, Run
+from pyro_onebit.training import AnyConfig, Config, Run
 
 #: Draws a codeword that k̂ is fitted to.
 _DRAWS = 10_000
@@ -24,7 +24,7 @@ _DRAWS = 10_000
 
 def compare(
     configs: Iterable[Config],
-    out: Path,
+    out: str | Path,
     jobs: int,
     *,
     quiet: bool = True,
@@ -48,25 +48,52 @@ def compare(
             is not ours.
     """
     # As a reader compares: guides and objectives at one number of dimensions.
-    configs = sorted(configs, key=attrgetter("ndims"))
+    configs, out = sorted(configs, key=attrgetter("ndims")), Path(out)
     check_jobs(jobs, len(configs), timeout, cluster)
     claim_tables(out, "comparison")
     results = dict(run_all(_compare_one, configs, out, jobs, quiet=quiet, timeout=timeout, cluster=cluster))
-    rows: list[dict[str, Any]] = []
-    truths: dict[tuple[object, ...], tuple[Config, Truth]] = {}
     failures: dict[Config, str] = {}
+    done: list[tuple[AnyConfig, dict[str, Any], Truth]] = []
     for i, config in enumerate(configs):
         result = results[i]
         if isinstance(result, str):
             failures[config] = result
         else:
-            row, truth = result
-            rows.append(row)
-            truths.setdefault(cell_of(config), (config, truth))
+            done.append((config, *result))
+    comparison = _tabulate(done, out, {run_name(config): reason for config, reason in failures.items()})
+    write_failures(failures, out)
+    return comparison
+
+
+def compare_runs(runs: Iterable[Run], out: str | Path) -> Study:
+    """Hold runs side by side, however each was trained; keep them under ``out/runs``, write ``out/comparison.csv``.
+
+    Arguments:
+        runs: The runs; two that are called the same (`run_name`) are one.
+        out: The comparison's directory.
+
+    Raises:
+        InputError: If `out` cannot be written.
+    """
+    out, done = Path(out), []
+    claim_tables(out, "comparison")
+    for run in sorted({run_name(run.config): run for run in runs}.values(), key=lambda run: run.data.ndims):
+        truth = run.truth or run.judge().truth
+        done.append((run.config, comparison_row(run, truth), truth))
+        save_run(run, run_path(out, run.config))
+    return _tabulate(done, out, {})
+
+
+def _tabulate(done: Iterable[tuple[AnyConfig, dict[str, Any], Truth]], out: Path, failures: dict[str, str]) -> Study:
+    """Write ``comparison.csv``."""
+    rows: list[dict[str, Any]] = []
+    truths: dict[tuple[object, ...], tuple[AnyConfig, Truth]] = {}
+    for config, row, truth in done:
+        rows.append(row)
+        truths.setdefault(cell_of(config), (config, truth))
     table = to_table(rows, "comparison")
     write_table(out / "comparison.csv", table)
-    write_failures(failures, out)
-    return Study(table, {run_name(c): reason for c, reason in failures.items()}, list(truths.values()))
+    return Study(table, failures, list(truths.values()))
 
 
 def _compare_one(config: Config, path: Path) -> tuple[dict[str, Any], Truth]:
@@ -92,7 +119,7 @@ def comparison_row(run: Run, truth: Truth) -> dict[str, Any]:
     ideal = ideal_gap(run.guide, data, truth)
     mean = lambda per_codeword: finite(truth.probs @ per_codeword)  # noqa: E731
     approximation = mean(split.approximation)
-    draws = log_weights(run.model, run.guide, data, _DRAWS, seed=run.config.seed)
+    draws = log_weights(run.model, run.guide, data, _DRAWS, seed=run.config.seed or 0)
     return {
         **figures,
         "gap_nats": figures["loss"] - figures["entropy"],

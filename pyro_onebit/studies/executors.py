@@ -13,13 +13,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
+from pyro_onebit.display import progress
 from pyro_onebit.errors import InputError, ProgramError, TrainingError, WriteError
 from pyro_onebit.files import refuse_link
 from pyro_onebit.internals import Lost, in_processes
 from pyro_onebit.memory import check_memory
-from pyro_onebit.registry import install, snapshot
+from pyro_onebit.registry import Snapshot, install, snapshot
 from pyro_onebit.studies.runs import is_busy, run_path
 from pyro_onebit.training import Config
 
@@ -33,7 +32,7 @@ class _Left(Enum):
 
 
 #: What a process is handed: `_in_worker`'s arguments.
-_Task = tuple[dict[str, dict[str, Any]], Callable[[Config, Path], Any], int, Config, Path, bool]
+_Task = tuple[Snapshot, Callable[[Config, Path], Any], int, Config, Path, bool]
 _Runner = Callable[[Iterable[_Task], int], Iterator[tuple[int, Any]]]
 _ALONE = Lock()
 #: What a process takes that has imported all, before it trains.
@@ -113,7 +112,7 @@ def run_all(
             run: _Runner = partial(_on_cluster, stack.enter_context(_client(cluster)))
         else:
             run = _here if jobs == 1 and timeout is None else partial(_in_processes, timeout)
-        bar = stack.enter_context(tqdm(total=len(configs), disable=True if quiet else None, unit="run"))
+        bar = stack.enter_context(progress(quiet=quiet, total=len(configs), unit="run"))
         while waiting and not full:
             killed: list[int] = []
             for i, result in run(tasks(tuple(waiting)), min(jobs, len(waiting))):
@@ -235,12 +234,7 @@ def _connected(kind: Any, address: str) -> Any:
 
 
 def _in_worker(
-    registered: dict[str, dict[str, Any]],
-    work: Callable[[Config, Path], T],
-    index: int,
-    config: Config,
-    path: Path,
-    share: bool,
+    registered: Snapshot, work: Callable[[Config, Path], T], index: int, config: Config, path: Path, share: bool
 ) -> tuple[int, T | str | WriteError | _Left]:
     """One run's result; why there is none; or that it was left, as `share` says, to another command."""
     try:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.files import lock, ordered_fields, read_whole, restored, write_whole
-from pyro_onebit.registry import GUIDES, MODELS, Registry
+from pyro_onebit.registry import GUIDES, MODELS, Registry, imported_sources
 from pyro_onebit.training import Config, Settings, differences
 
 #: The file's name in a study's directory.
@@ -33,6 +34,8 @@ class StudyGrid(Settings):
         guides: Registered guides, each for its number of layers; none: each number of layers' own.
         objectives: Training objectives; none: each recipe's own.
         seeds: Seeds.
+        imports: Modules by name, and files by path (in a study's file relative to it), that register what else there is
+            to choose from; the command imports them first.
     """
 
     ndims: tuple[int, ...] = (1, 5, 10, 100, 1000)
@@ -41,6 +44,8 @@ class StudyGrid(Settings):
     guides: tuple[str, ...] = ()
     objectives: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    # Where something is registered makes no other study.
+    imports: tuple[str, ...] = field(default=(), compare=False, metadata={"flag": None})
 
     def configs(self) -> list[Config]:
         """The configurations, every combination once.
@@ -80,7 +85,7 @@ class StudyGrid(Settings):
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in entries.items())
 
 
-def read_study(path: Path) -> StudyGrid:
+def read_study(path: str | Path) -> StudyGrid:
     """Read a grid from a TOML file; what it does not say is the default.
 
     Guides may be another script's: `StudyGrid.configs` says if one is not known here.
@@ -88,15 +93,27 @@ def read_study(path: Path) -> StudyGrid:
     Raises:
         InputError: If it cannot be read, is no TOML, or has a name, or a kind of value, that a study does not.
     """
+    path = Path(path)
     content = read_whole(path, _MAX_BYTES)
     try:
         entries = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no TOML file: {error}") from None
     try:
-        return restored(StudyGrid, entries, "a study")
+        grid = restored(StudyGrid, entries, "a study")
     except InputError as error:
         raise InputError(f"{path} is no study: {error}") from None
+    return replace(grid, imports=tuple(_from(path.parent, source) for source in grid.imports))
+
+
+def _from(directory: Path, source: str) -> str:
+    """A source that a file in a directory names, as it is named here."""
+    return str(directory / source) if source.endswith(".py") else source
+
+
+def _for(directory: Path, source: str) -> str:
+    """A source as a file in a directory names it, so that the two can be moved together."""
+    return os.path.relpath(source, directory.resolve()) if source.endswith(".py") else source
 
 
 def acquire(out: Path, grid: StudyGrid) -> None:
@@ -109,7 +126,8 @@ def acquire(out: Path, grid: StudyGrid) -> None:
     # Of two commands that begin at the same time, the second finds the first one's.
     with lock(out / ".study.lock"):
         if not path.exists():
-            write_whole(path, grid.to_toml().encode())
+            imports = tuple(_for(out, source) for source in imported_sources())
+            write_whole(path, replace(grid, imports=imports).to_toml().encode())
         elif (there := read_study(path)) != grid:
             raise InputError(
                 f"{out} holds another study ({differences(there, grid)}); choose another directory with --out"

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_onebit.diagnostics import khat, load_arviz
+from pyro_onebit.diagnostics import is_arviz_1, khat, load_arviz
+from pyro_onebit.exact import solve
 from pyro_onebit.files import claim, write_whole
 from pyro_onebit.programs import BLOCK, Pair
 from pyro_onebit.reproducibility import seeded
 from pyro_onebit.training import Run
 
 if TYPE_CHECKING:
-    from arviz import InferenceData
+    from xarray import Dataset
 
 
 #: What its files are recognised by: the library's name is an attribute.
@@ -30,8 +31,13 @@ INFERENCE_DATA_MARK = rb"\A\x89HDF[\s\S]*pyro_onebit"
 _MAX_PREDICTED = 100
 
 
-def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceData:
+def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> Any:
     """Draws of every latent for each codeword, with what they are weighed by.
+
+    There is no group ``log_likelihood``, from which ``az.loo`` and ``az.compare`` would compute something that means
+    nothing here: given its own latents, a datum's likelihood says how well they were fitted to it, not how well the
+    model predicts (Merkle, Furr and Rabe-Hesketh 2019), and the two codewords are all data there can be. Models are
+    compared by ``log_evidence``, which is exact.
 
     Arguments:
         run: The run.
@@ -39,14 +45,13 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
         seed: Seed of the draws; torch's generator is left as it was.
 
     Returns:
-        Groups ``posterior`` (draws of q, each latent of dims chain, draw, codeword), ``prior``,
-        ``posterior_predictive`` (``x``, its first dimensions), ``log_likelihood`` (``x``: log p(x|z1),
-        nats, summed over dimensions), ``sample_stats`` (``log_weight``: log p(x, z) - log q(z|x)),
-        ``observed_data``, ``constant_data`` (of each codeword: ``prob``, ``pareto_k``, the k̂ of its draws'
-        weights, and, if the run has been judged, ``log_evidence``, exact) and ``training_history`` (the columns
-        of ``history.csv``); attributes say library, version and configuration.
+        InferenceData, or with ArviZ 1 an xarray ``DataTree``, of groups ``posterior`` (draws of q, each latent of dims
+        chain, draw, codeword), ``prior``, ``posterior_predictive`` (``x``, its first dimensions), ``sample_stats``
+        (``log_p_x_given_z``, log p(x|z), nats, summed over dimensions, and ``log_weight``, log p(x, z) - log q(z|x)),
+        ``observed_data``, ``constant_data`` (of each codeword: ``prob``, ``pareto_k``, the k̂ of its draws' weights, and
+        ``log_evidence``, exact) and ``training_history`` (the columns of ``history.csv``); attributes say library,
+        version and configuration.
     """
-    az = load_arviz()
     pair = Pair(run.model, run.guide, run.data)
     x = run.data.codewords
     with seeded(seed):
@@ -58,25 +63,20 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
         shown = min(x.shape[-1], _MAX_PREDICTED)
         blocks = torch.arange(draws).split(max(1, BLOCK // x.numel()))
         predicted = torch.cat([pair.draw_x({k: v[rows] for k, v in latents.items()})[..., :shown] for rows in blocks])
-    coords = {"codeword": np.arange(len(x)), "x_dim": np.arange(shown)}
-    by_codeword = {name: ["codeword"] for name in (*pair.latents, "log_weight")}
-    data = az.from_dict(
-        posterior={name: _chain(value) for name, value in latents.items()},
-        posterior_predictive={"x": _chain(predicted).astype(np.int8)},
-        sample_stats={"log_weight": _chain(log_w)},
-        observed_data={"x": x[:, :shown].numpy().astype(np.int8)},
-        coords=coords,
-        dims={"x": ["codeword", "x_dim"], **by_codeword},
-    )
-    # Apart, because here the same names have other dimensions.
-    data.extend(az.from_dict(log_likelihood={"x": _chain(likelihood)}, coords=coords, dims={"x": ["codeword"]}))
-    data.extend(az.from_dict(prior={name: _chain(value) for name, value in priors.items()}))
-    constants = {"prob": run.data.probs.numpy(), "pareto_k": khat(log_w).numpy()}
-    if run.truth is not None:
-        constants["log_evidence"] = run.truth.log_evidence.numpy()
-    data.add_groups(
-        constant_data=_columns(az, constants, "codeword"), training_history=_columns(az, run.history, "row")
-    )
+    truth = run.truth or solve(run.model, run.guide, run.data)
+    constants = {"prob": run.data.probs, "pareto_k": khat(log_w), "log_evidence": truth.log_evidence}
+    history = {name: torch.tensor(values, dtype=torch.float64) for name, values in run.history.items()}
+    drawn, binary = ("chain", "draw", "codeword"), torch.int8
+    groups = {
+        "posterior": _dataset(drawn, _chain(latents)),
+        "prior": _dataset(drawn[:2], _chain(priors)),
+        "posterior_predictive": _dataset((*drawn, "x_dim"), _chain({"x": predicted.to(binary)})),
+        "sample_stats": _dataset(drawn, _chain({"log_p_x_given_z": likelihood, "log_weight": log_w})),
+        "observed_data": _dataset(("codeword", "x_dim"), {"x": x[:, :shown].to(binary)}),
+        "constant_data": _dataset(("codeword",), constants),
+        "training_history": _dataset(("row",), history),
+    }
+    data = _grouped(groups)
     data.attrs.update(
         inference_library="pyro_onebit",
         inference_library_version=version("pyro-onebit"),
@@ -85,26 +85,37 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> InferenceDa
     return data
 
 
-def _columns(az: Any, columns: Mapping[str, Any], dim: str) -> Any:
-    """Columns of equal length as a dataset of one dimension."""
-    dims = {name: [dim] for name in columns}
-    return az.dict_to_dataset(
-        {name: np.asarray(values) for name, values in columns.items()}, dims=dims, default_dims=[]
-    )
+def _grouped(groups: dict[str, Dataset]) -> Any:
+    """What ArviZ takes: InferenceData, or since its version 1 a tree of xarray's."""
+    if is_arviz_1():
+        from xarray import DataTree
+
+        return DataTree.from_dict(groups)
+    return load_arviz().InferenceData(**groups)
 
 
-def _chain(draws: Tensor) -> np.ndarray:
+def _chain(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """One chain: runs of other seeds differ by the latent's sign, so they are not its chains."""
-    return draws[None].numpy()
+    return {name: draws[None] for name, draws in values.items()}
 
 
-def write_inference_data(run: Run, path: Path) -> None:
+def _dataset(dims: tuple[str, ...], values: Mapping[str, Tensor]) -> Dataset:
+    """Variables of the same dimensions, each of which is numbered."""
+    from xarray import Dataset  # which takes most of a second
+
+    sizes = next(iter(values.values())).shape if values else ()
+    coords = {dim: np.arange(size) for dim, size in zip(dims, sizes, strict=False)}
+    return Dataset({name: (dims, value.numpy()) for name, value in values.items()}, coords)
+
+
+def write_inference_data(run: Run, path: str | Path) -> None:
     """Write the run's InferenceData as netCDF, whole or not at all.
 
     Raises:
         InputError: If something is there that is not ours.
         WriteError: If the directory cannot be written.
     """
+    path = Path(path)
     claim(path, INFERENCE_DATA_MARK)
     # Beside it: where others keep what is temporary there may be no room.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onebit-") as directory:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import platform
+import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
+from pyro_onebit.brought import ByHand, as_module, check_known, origins_of
+from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError, TrainingError
 from pyro_onebit.files import (
     check_writable,
@@ -32,11 +36,11 @@ from pyro_onebit.files import (
     write_whole,
 )
 from pyro_onebit.guides import Guide
-from pyro_onebit.models import Model
+from pyro_onebit.registry import GUIDES, MODELS
 from pyro_onebit.studies.checkpoint import STATE_MARK, WRITER, StateFile
 from pyro_onebit.studies.inference_data import INFERENCE_DATA_MARK
 from pyro_onebit.studies.schema import complete_metrics
-from pyro_onebit.training import IDENTITY, Config, Recipe, Run, build, differences, fit
+from pyro_onebit.training import IDENTITY, AnyConfig, Config, Recipe, Run, Settings, build, differences, fit
 
 #: Raised when the meaning of what a run directory holds changes. What is added does not change it: it has a default.
 _FORMAT = 3
@@ -57,6 +61,8 @@ _MARKS = {
 }
 #: Ten times what the longest has.
 _MAX_HISTORY_BYTES = 2**20
+#: What is left out of a directory's name.
+_UNFIT = re.compile(r"[^\w.=-]+")
 #: The packages, beside this one, whose versions a run's last digits may hang on.
 _PACKAGES = ("pyro-ppl", "torch", "numpy", "scipy")
 
@@ -68,27 +74,36 @@ def save_run(run: Run, path: str | Path) -> None:
         InputError: If the directory cannot be written.
     """
     path = Path(path)
-    _write_config(run.config, run.recipe, path)
+    _write_config(run.config, run.recipe, path, {"model": run.model, "guide": run.guide})
     states = {"model": run.model.state_dict(), "guide": run.guide.state_dict()}
-    tensors = {f"{name}.{key}": value.contiguous() for name, state in states.items() for key, value in state.items()}
+    tensors = {
+        # Copies, for a file cannot hold tensors that share their memory.
+        f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)
+        for name, state in states.items()
+        for key, value in state.items()
+    }
     write_whole(path / _PARAMETERS, save(tensors, WRITER), _MARKS[_PARAMETERS])
     write_table(path / _HISTORY, pd.DataFrame(run.history))
     if run.metrics:
         write_json(path / _METRICS, complete_metrics(run.metrics), _MARKS[_METRICS])
 
 
-def _write_config(config: Config, recipe: Recipe, path: Path) -> None:
-    described = {
+def _write_config(config: AnyConfig, recipe: Recipe | None, path: Path, programs: Mapping[str, Any]) -> None:
+    described: dict[str, Any] = {
         "format": _FORMAT,
         "version": version("pyro-onebit"),
         "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
-        "config": asdict(config),
-        "recipe": asdict(recipe),
     }
+    if origins := origins_of(config, programs):
+        described["origins"] = origins
+    if recipe is None:
+        described["by_hand"] = asdict(config)
+    else:
+        described |= {"config": asdict(config), "recipe": asdict(recipe)}
     write_json(path / _CONFIG, described, _MARKS[_CONFIG])
 
 
-def claim_run(path: Path, *, force: bool = False) -> None:
+def claim_run(path: str | Path, *, force: bool = False) -> None:
     """Find out whether a run may be written to a directory.
 
     Arguments:
@@ -98,15 +113,22 @@ def claim_run(path: Path, *, force: bool = False) -> None:
     Raises:
         InputError: If something there is not ours.
     """
+    path = Path(path)
     claim(path / _METRICS, _MARKS[_METRICS], force=force)
     # Of a finished run nothing else is written.
     for name in [_POSTERIOR] if is_finished(path) else _MARKS:
         claim(path / name, _MARKS[name], force=force)
 
 
-def is_finished(path: Path) -> bool:
+def is_finished(path: str | Path) -> bool:
     """Whether a directory holds a whole run: the metrics are written last."""
-    return (path / _METRICS).exists()
+    return (Path(path) / _METRICS).exists()
+
+
+def finished_runs(out: str | Path) -> list[Path]:
+    """The directories of a study's finished runs, or the directory itself if it is a run's."""
+    out = Path(out)
+    return [out] if is_finished(out) else sorted(path.parent for path in (out / "runs").glob(f"*/{_METRICS}"))
 
 
 def is_busy(path: Path) -> bool:
@@ -114,23 +136,27 @@ def is_busy(path: Path) -> bool:
     return is_locked(path / _LOCK)
 
 
-def run_name(config: Config) -> str:
+def run_name(config: AnyConfig) -> str:
     """The directory of a run within a study: says what the run is, and sorts as a reader would."""
+    if isinstance(config, ByHand):
+        known = "".join(f"-{value}" for value in (config.model, config.guide, config.objective) if value)
+        seed = "" if config.seed is None else f"-seed{config.seed}"
+        return f"layers{config.layers}-ndims{config.ndims:06d}-prob{config.prob:g}-by_hand{known}{seed}"
     usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
     unusual = "".join(
-        f"-{value}" if isinstance(value, str) else f"-{name}{value:g}"
-        for name in ("prob", "model", "preset", "steps", "lr", "particles", "dtype", "device")
+        f"-{_UNFIT.sub('_', value)}" if isinstance(value, str) else f"-{name}{value:g}"
+        for name in ("prob", "model", *(f.name for f in fields(Settings) if f.name != "prob"))
         if (value := getattr(config, name)) != getattr(usual, name)
     )
     return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"
 
 
-def run_path(out: Path, config: Config) -> Path:
+def run_path(out: str | Path, config: AnyConfig) -> Path:
     """The directory of a run of a study that is in `out`."""
-    return out / "runs" / run_name(config)
+    return Path(out) / "runs" / run_name(config)
 
 
-def train(config: Config, path: Path, *, quiet: bool = True) -> Run:
+def train(config: Config, path: str | Path, *, quiet: bool = True) -> Run:
     """A configuration's run: the one that is there, or else trained, from where an earlier training was left.
 
     Two processes that want the same run at the same time train it once.
@@ -144,6 +170,7 @@ def train(config: Config, path: Path, *, quiet: bool = True) -> Run:
         TrainingError: If training fails; the last parameters before it are kept.
         InputError: If the directory holds another run, or cannot be written.
     """
+    path = Path(path)
     check_writable(path)
     claim_run(path)
     with lock(path / _LOCK):
@@ -170,40 +197,62 @@ def _acquire(path: Path, config: Config) -> None:
         if is_finished(path):
             raise
         # There is none, or one of another version, whose unfinished training is no use to this one.
-        _write_config(config, config.recipe, path)
+        _write_config(config, config.recipe, path, {})
         return
     if there != config:
         raise InputError(f"{path} holds another run ({differences(there, config)}); choose another directory")
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: str | Path) -> AnyConfig:
     """Read what a run's directory says of its configuration.
 
     Raises:
         InputError: If it holds no run, a damaged one, or one of a version that is not known here.
     """
-    return _read_config(path / _CONFIG)[0]
+    return _read_config(Path(path) / _CONFIG)[0]
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, *, model: Any = None, guide: Any = None) -> Run:
     """Read a run that `save_run` wrote, this version's or, since format 2, an earlier one's.
 
+    Arguments:
+        path: The run's directory.
+        model: A module or function to put the model's parameters into, in place; None: one is made by its name.
+        guide: The guide's, likewise. A run that was trained by hand needs both where they are not registered.
+
     Raises:
-        InputError: If the directory holds no run, a damaged one, or one of a version that is not known here.
+        InputError: If the directory holds no run, a damaged one, one of a version that is not known here, or one
+            whose programs have to be given.
     """
     path = Path(path)
     if not (path / _CONFIG).exists():
         raise InputError(f"cannot read {path}: it holds no run; a run's directory is one that `onebit train` wrote")
     config, recipe = _read_config(path / _CONFIG)
-    model, guide, data = build(config, recipe)
+    model, guide, data = _programs(config, recipe, model, guide)
     _load_parameters(path, model, guide)
     metrics = read_metrics(path / _METRICS, config) if is_finished(path) else {}
     history = read_history(path)
     lists = {str(name): values.tolist() for name, values in history.items()}
-    return Run(model, guide, data, config, recipe, lists, float(metrics.get("seconds", 0.0)), metrics)
+    seconds = math.nan if (known := metrics.get("seconds")) is None else float(known)
+    return Run(model, guide, data, config, recipe, lists, seconds, metrics)
 
 
-def read_metrics(path: Path, config: Config | None = None) -> dict[str, Any]:
+def _programs(
+    config: AnyConfig, recipe: Recipe | None, model: Any, guide: Any
+) -> tuple[nn.Module, nn.Module, OneBitData]:
+    """Those of a run, as given or else made by name."""
+    if isinstance(config, Config):
+        own_model, own_guide, data = build(config, recipe)
+        return own_model if model is None else model, own_guide if guide is None else guide, data
+    data = OneBitData(config.ndims, config.prob)
+    given = (config.program(MODELS) if model is None else model, config.program(GUIDES) if guide is None else guide)
+    model, guide = (as_module(program, data.codewords) for program in given)
+    if isinstance(guide, Guide):
+        guide.bind_model(model)
+    return model, guide, data
+
+
+def read_metrics(path: str | Path, config: AnyConfig | None = None) -> dict[str, Any]:
     """Read a run's ``metrics.json``.
 
     Arguments:
@@ -213,6 +262,7 @@ def read_metrics(path: Path, config: Config | None = None) -> dict[str, Any]:
     Raises:
         InputError: If it cannot be read, is damaged, or is another run's.
     """
+    path = Path(path)
     try:
         metrics = complete_metrics(read_json(path))
     except InputError as error:
@@ -223,12 +273,13 @@ def read_metrics(path: Path, config: Config | None = None) -> dict[str, Any]:
     return metrics
 
 
-def read_history(path: Path) -> pd.DataFrame:
+def read_history(path: str | Path) -> pd.DataFrame:
     """Read ``history.csv`` in a run's directory.
 
     Raises:
         InputError: If it cannot be read, or is damaged.
     """
+    path = Path(path)
     history = read_table(path / _HISTORY, _MAX_HISTORY_BYTES)
     if not all(pd.api.types.is_numeric_dtype(column) and column.notna().all() for _, column in history.items()):
         raise InputError(f"{path / _HISTORY} is damaged: it must hold numbers alone")
@@ -248,8 +299,8 @@ def read_versions(path: Path) -> dict[str, str]:
     return {"pyro-onebit": str(content.get("version")), **{str(name): str(value) for name, value in versions.items()}}
 
 
-def _read_config(path: Path) -> tuple[Config, Recipe]:
-    """What a run's ``config.json`` says, and how the run was trained."""
+def _read_config(path: Path) -> tuple[AnyConfig, Recipe | None]:
+    """What a run's ``config.json`` says, and how the run was trained; None: by hand."""
     content = read_json(path)
     if content.get("format") == 2:
         content = _from_format_2(content)
@@ -258,7 +309,10 @@ def _read_config(path: Path) -> tuple[Config, Recipe]:
             f"{path} has format {content.get('format')!r}, written by version {content.get('version')!r}; "
             f"version {version('pyro-onebit')} reads formats 2 and {_FORMAT}"
         )
+    check_known(content.get("config"), content.get("origins"))
     try:
+        if "by_hand" in content:
+            return restored(ByHand, content["by_hand"], "by_hand"), None
         return restored(Config, content.get("config"), "config"), restored(Recipe, content.get("recipe"), "recipe")
     except InputError as error:
         raise InputError(f"{path} is damaged, or of a later version: {error}") from None
@@ -271,7 +325,7 @@ def _from_format_2(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": 3, "config": config, "recipe": content.get("recipe")}
 
 
-def _load_parameters(path: Path, model: Model, guide: Guide) -> None:
+def _load_parameters(path: Path, model: nn.Module, guide: nn.Module) -> None:
     """Put a run's parameters in place."""
     programs = {"model": model, "guide": guide}
     expected = sum(p.numel() * p.element_size() for module in programs.values() for p in module.state_dict().values())

@@ -102,8 +102,8 @@ COLUMNS = (
     Column("prob", "probability of codeword 1", format="g", tables=_ALL),
     Column("model", "the model", type=str, tables=_ALL, missing=lambda metrics: DEFAULT_MODELS.get(metrics["layers"])),
     Column("guide", "the guide", type=str, tables=_ALL, shown=("comparison", "failures")),
-    Column("objective", "what training maximised", type=str, tables=_ALL),
-    Column("seed", "the seed", type=int, tables=_ALL, shown=_ALL),
+    Column("objective", "what training maximised", type=str, tables=_ALL, optional=True),
+    Column("seed", "the seed", type=int, tables=_ALL, shown=_ALL, optional=True),
     Column("run", "the run's directory", type=str, tables=_FAILURES),
     Column("reason", "why there is no result", type=str, tables=_FAILURES, shown=_FAILURES),
     _nats("loss", "-ELBO", shown=_BOTH, over_seeds={"loss": "median"}, bar=True),
@@ -153,8 +153,14 @@ COLUMNS = (
         derived=lambda table: 1.0 * ((table["ndims"] > 1) & (table["mutual_information"] < 0.5 * table["entropy"])),
     ),
     _of_gap("parameters", "the guide's number of parameters", "params", "", type=int, optional=False),
-    Column("steps", "steps of the training", type=int),
-    Column("seconds", "time of the training", "s", format=".1f", shown=_BOTH, over_seeds={"seconds": "median"}),
+    Column("steps", "steps of the training", type=int, optional=True),
+    Column(
+        *("seconds", "time of the training", "s"),
+        format=".1f",
+        shown=_BOTH,
+        over_seeds={"seconds": "median"},
+        optional=True,
+    ),
 )
 
 #: What the runs of a cell, which differ in their seeds alone, have in common.
@@ -189,7 +195,10 @@ def to_table(rows: Iterable[Mapping[str, Any]], kind: Kind) -> pd.DataFrame:
     """Rows as a table of a kind's columns; what else they hold is left out."""
     columns = columns_of(kind)
     table = pd.DataFrame(list(rows), columns=[column.name for column in columns])
-    return table.astype({column.name: column.type for column in columns})
+    types = {column.name: column.type for column in columns}
+    # What is not known of a run that was trained by hand is missing, which plain integers and strings cannot be.
+    lacking = {name: _WITH_MISSING[kind] for name, kind in types.items() if table[name].isna().any()}
+    return table.astype(types | lacking)
 
 
 def with_derived(table: pd.DataFrame, columns: Iterable[Column] = COLUMNS) -> pd.DataFrame:
@@ -251,14 +260,15 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
+_WITH_MISSING: dict[type, Any] = {int: "Int64", float: float, str: object}
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a name"}
 
 
 def _is_right(column: Column, value: Any) -> bool:
-    if column.type is str:
-        return isinstance(value, str)
     if value is None or value != value:
         return column.optional
+    if column.type is str:
+        return isinstance(value, str)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     # Of an integer too: one that a float cannot hold is none of ours.
     return is_number and -_LARGEST < value < _LARGEST and (column.type is float or int(value) == value)

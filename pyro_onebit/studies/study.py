@@ -14,7 +14,7 @@ from pyro_onebit.files import check_writable, claim, remove, table_mark, write_t
 from pyro_onebit.studies.executors import check_jobs, run_all
 from pyro_onebit.studies.runs import is_finished, load_run, read_metrics, run_name, run_path, train
 from pyro_onebit.studies.schema import CELL, Kind, columns_of, to_table
-from pyro_onebit.training import Config
+from pyro_onebit.training import AnyConfig, Config
 
 #: Seconds after which the table is written again, while a study runs.
 _RENEWAL = 30.0
@@ -34,22 +34,22 @@ class Study:
 
     table: pd.DataFrame
     failures: dict[str, str]
-    truths: list[tuple[Config, Truth]]
+    truths: list[tuple[AnyConfig, Truth]]
 
 
-def cell_of(config: Config) -> tuple[object, ...]:
+def cell_of(config: AnyConfig) -> tuple[object, ...]:
     """What a run has in common with those that differ from it in the seed alone: its values of `CELL`."""
     return tuple(getattr(config, name) for name in CELL)
 
 
-def missing(configs: Iterable[Config], out: Path) -> list[Config]:
+def missing(configs: Iterable[Config], out: str | Path) -> list[Config]:
     """The configurations whose runs are not finished in a study's directory."""
     return [config for config in configs if not is_finished(run_path(out, config))]
 
 
 def run_study(
     configs: Iterable[Config],
-    out: Path,
+    out: str | Path,
     jobs: int,
     *,
     quiet: bool = True,
@@ -74,7 +74,7 @@ def run_study(
         InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run or a table that
             is not ours.
     """
-    configs = list(configs)
+    configs, out = list(configs), Path(out)
     check_jobs(jobs, len(configs), timeout, cluster)
     claim_tables(out, "results")
     failures: dict[int, str] = {}
@@ -96,7 +96,9 @@ def run_study(
         table = _write_results(configs, out)
         write_failures(failed, out)
     found = sorted(first.values(), key=lambda pair: pair[0])
-    truths = [(configs[i], truth or load_run(run_path(out, configs[i])).judge().truth) for i, truth in found]
+    truths: list[tuple[AnyConfig, Truth]] = [
+        (configs[i], truth or load_run(run_path(out, configs[i])).judge().truth) for i, truth in found
+    ]
     return Study(table, {run_name(config): reason for config, reason in failed.items()}, truths)
 
 

@@ -5,7 +5,10 @@ from pyro_onebit.training.config import DEFAULT_GUIDES, DEFAULT_MODELS, DTYPES, 
 from pyro_onebit.training.fitting import fit
 from pyro_onebit.training.lattice import LatticeNoise, lattice_noise, lattice_points, lattice_weights
 from pyro_onebit.training.objectives import (
+    AnnealedELBO,
+    BetaELBO,
     DoublyReparameterised,
+    FreeBitsELBO,
     Objective,
     RowwiseWakeSleep,
     StickingTheLanding,
@@ -13,7 +16,7 @@ from pyro_onebit.training.objectives import (
 )
 from pyro_onebit.training.optimizers import SOAP, OneOptimizer, make_optimizers
 from pyro_onebit.training.recipes import Recipe, register_recipe
-from pyro_onebit.training.run import Checkpoint, Run, build
+from pyro_onebit.training.run import AnyConfig, Checkpoint, Run, build
 from pyro_onebit.training.step import CompiledELBO, EagerELBO
 
 __all__ = [
@@ -23,11 +26,15 @@ __all__ = [
     "IDENTITY",
     "SOAP",
     "AdjustedTraces",
+    "AnnealedELBO",
+    "AnyConfig",
+    "BetaELBO",
     "Checkpoint",
     "CompiledELBO",
     "Config",
     "DoublyReparameterised",
     "EagerELBO",
+    "FreeBitsELBO",
     "LatticeNoise",
     "Objective",
     "OneOptimizer",

@@ -15,6 +15,7 @@ from pyro_onebit.files import ordered_fields
 from pyro_onebit.nn import PLAIN
 from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
 from pyro_onebit.reproducibility import check_seed
+from pyro_onebit.training.optimizers import find_optimizer
 from pyro_onebit.training.recipes import Recipe
 
 Dtype = Literal["float32", "float64"]
@@ -43,6 +44,12 @@ class Settings:
         steps: Steps, if not the recipe's.
         lr: First learning rate, if not the recipe's.
         particles: Samples of the latents for each row, if not the recipe's: K of a bound on several; on a lattice, all.
+        noise_width: Standard deviation with which the first latents' lattice noise is drawn, if not the recipe's.
+        width_x: Width of the hidden layers between x and z1, if not the recipe's.
+        width_z: Width of the hidden layers between z1 and z2, if not the recipe's.
+        hidden_layers: Hidden layers of each network, if not the recipe's.
+        optimizer: An optimizer of torch.optim or pyro.optim, SGD(momentum=0.9) say, if not the recipe's.
+        schedule: How the learning rate decays, if not the recipe's way.
         dtype: Precision of the training; judging is in float64 always.
         device: Where to train.
     """
@@ -52,6 +59,12 @@ class Settings:
     steps: int | None = None
     lr: float | None = None
     particles: int | None = None
+    noise_width: float | None = None
+    width_x: int | None = None
+    width_z: int | None = None
+    hidden_layers: int | None = None
+    optimizer: str | None = None
+    schedule: str | None = None
     dtype: Dtype = "float32"
     device: Device = "cpu"
 
@@ -112,6 +125,10 @@ class Config(Settings):
             raise InputError(f"particles is {self.particles}; it must be at least {objective.fewest}")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise InputError(f"lr is {self.lr}; it must be positive")
+        if self.noise_width and not self.recipe.particles:
+            raise InputError("noise_width is given, and the recipe or the objective trains on no lattice; leave it out")
+        if self.recipe.optimizer is not None:
+            find_optimizer(self.recipe.optimizer)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -130,14 +147,18 @@ class Config(Settings):
                 # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
                 steps = round(steps / (4.0 * self.prob * (1.0 - self.prob)))
             recipe = replace(recipe, steps=steps, lr=lr, arch=replace(recipe.arch, start=start))
-        if not OBJECTIVES[str(self.objective)].is_mean:
+        if not OBJECTIVES[str(self.objective)].recorded:
             rows = recipe.rows if recipe.particles is None else _ROWS
             recipe = replace(recipe, particles=None, rows=rows, samples=_SAMPLES)
         if self.particles and recipe.particles:
             recipe = replace(recipe, particles=self.particles)
         elif self.particles:
             recipe = replace(recipe, samples=self.particles)
-        return replace(recipe, steps=self.steps or recipe.steps, lr=self.lr or recipe.lr)
+        arch = replace(recipe.arch, **self._given("width_x", "width_z", "hidden_layers"))
+        return replace(recipe, arch=arch, **self._given("steps", "lr", "noise_width", "optimizer", "schedule"))
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 def differences(there: Any, here: Any) -> str:
@@ -145,5 +166,5 @@ def differences(there: Any, here: Any) -> str:
     return "; ".join(
         f"{f.name} {old!r} there, {new!r} here"
         for f in ordered_fields(there)
-        if (old := getattr(there, f.name)) != (new := getattr(here, f.name))
+        if f.compare and (old := getattr(there, f.name)) != (new := getattr(here, f.name))
     )

@@ -12,9 +12,9 @@ import pyro
 import torch
 from pyro.infer import SVI
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from pyro_onebit.data import OneBitData
+from pyro_onebit.display import progress
 from pyro_onebit.errors import InputError, NotCompilableError, ProgramError, TrainingError
 from pyro_onebit.guides import Guide
 from pyro_onebit.memory import check_memory
@@ -87,7 +87,11 @@ def fit(
     for what, given, own in (("model", model, own_model), ("guide", guide, own_guide)):
         # Not a subclass, which may compute something else and would be saved, and loaded, as what it is not.
         if type(given) is not type(own):
-            raise InputError(f"{what} is a {type(given).__name__}; the configuration has {type(own).__name__}")
+            again = " as it was registered again since" if type(given).__name__ == type(own).__name__ else ""
+            raise InputError(
+                f"{what} is a {type(given).__name__}; the configuration has {type(own).__name__}{again}; take what "
+                f"`build(config)` gives"
+            )
         if _shapes(given) != _shapes(own):
             raise InputError(f"{what} has other networks than the configuration's; take what `build(config)` gives")
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -95,14 +99,16 @@ def fit(
     _check_step(config)
     run = Run(model, guide, data, config, config.recipe)
     try:
-        Pair(model, guide, data)
+        pair = Pair(model, guide, data)
     except ProgramError as error:
         raise ProgramError(f"guide {config.guide!r}, model {config.model!r}: {error}") from None
     with _isolated(config):
-        training = _Training(run, quiet, on_step, checkpoint)
+        # The latents that x depends on, and those that the guide draws before.
+        wide = 1 + pair.guide.latents.index(pair.latents[0])
+        training = _Training(run, config, wide, quiet, on_step, checkpoint)
         try:
             training.first()
-            if _is_worse_than_no_latent(run):
+            if _is_worse_than_no_latent(run, config):
                 training.again()
         except ArithmeticError as error:
             raise TrainingError(f"{error}; the last parameters before it are kept", run) from None
@@ -130,19 +136,19 @@ def _shapes(program: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in program.state_dict().items()}
 
 
-def _is_worse_than_no_latent(run: Run) -> bool:
+def _is_worse_than_no_latent(run: Run, config: Config) -> bool:
     """Whether a run that was started with its bit in the latent would do better without one.
 
     A decoder that ignores z, and a guide that is the prior, cost ndims times the entropy.
     """
-    planted = run.recipe.arch.start != PLAIN
+    planted = config.recipe.arch.start != PLAIN
     return planted and run.metrics["loss"] >= run.data.ndims * run.data.entropy
 
 
-def _on_lattice(run: Run, particles: int) -> tuple[Any, LatticeNoise]:
+def _on_lattice(run: Run, config: Config, particles: int, wide: int) -> tuple[Any, LatticeNoise]:
     """The run's objective with so many particles, and the noise to evaluate it under."""
-    noise = LatticeNoise(particles, run.data.probs, run.recipe.noise_width)
-    return OBJECTIVES[str(run.config.objective)](particles), noise
+    noise = LatticeNoise(particles, run.data.probs, config.recipe.noise_width, wide)
+    return OBJECTIVES[str(config.objective)](particles), noise
 
 
 def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
@@ -152,25 +158,25 @@ def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
     return all(site["fn"].has_rsample for site in sites)
 
 
-def _estimator(run: Run) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
+def _estimator(run: Run, config: Config, wide: int) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
     """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by."""
-    recipe, model, guide = run.recipe, run.model, run.guide
+    recipe, model, guide = config.recipe, run.model, run.guide
     parameters = [*model.parameters(), *guide.parameters()]
     # A gradient by the score has no use for noise that is given, and none for weights.
     if recipe.particles and _is_reparameterised(guide, run.data.codewords):
         # The two codewords, each with its probability: the loss is per datum already.
         x = run.data.codewords
-        seen = recipe.seen(run.data.ndims)
-        elbo, noise = _on_lattice(run, seen)
-        unseen = _on_lattice(run, recipe.particles - seen) if seen < recipe.particles else None
+        seen = recipe.seen(run.data.ndims, wide)
+        elbo, noise = _on_lattice(run, config, seen, wide)
+        unseen = _on_lattice(run, config, recipe.particles - seen, wide) if seen < recipe.particles else None
         try:
             return CompiledELBO(elbo, model, guide, x, recipe.clip, noise, unseen), x, 1
         except NotCompilableError:
             return EagerELBO(elbo, parameters, recipe.clip, noise), x, 1
     x = run.data.rows(recipe.rows)
-    objective = OBJECTIVES[str(run.config.objective)]
+    objective = OBJECTIVES[str(config.objective)]
     elbo = objective(recipe.samples)
-    if objective.is_mean:
+    if objective.recorded:
         with suppress(NotCompilableError):
             return CompiledELBO(elbo, model, guide, x, recipe.clip), x, recipe.rows
     return EagerELBO(elbo, parameters, recipe.clip), x, recipe.rows
@@ -180,9 +186,16 @@ class _Training:
     """A run's attempts at training, from the beginning or from where they were left."""
 
     def __init__(
-        self, run: Run, quiet: bool, on_step: Callable[[int], None] | None, checkpoint: Checkpoint | None
+        self,
+        run: Run,
+        config: Config,
+        wide: int,
+        quiet: bool,
+        on_step: Callable[[int], None] | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
-        self.run, self.quiet, self.on_step, self.checkpoint = run, quiet, on_step, checkpoint
+        self.config = config
+        self.run, self.wide, self.quiet, self.on_step, self.checkpoint = run, wide, quiet, on_step, checkpoint
         self.programs: dict[str, Any] = {"model": run.model, "guide": run.guide}
         #: The first attempt's outcome, while there is a second.
         self.planted: dict[str, Any] | None = None
@@ -194,7 +207,7 @@ class _Training:
 
     def _check(self, left: dict[str, Any]) -> None:
         """Refuse a state that is none of this training; `_resume` does of its optimisers and generators."""
-        fresh, recipe, planted = self._states(), self.run.recipe, left["planted"]
+        fresh, recipe, planted = self._states(), self.config.recipe, left["planted"]
         check_like({name: left[name] for name in ("step", "seconds", *fresh)}, {"step": 0, "seconds": 0.0, **fresh})
         if planted is not None:
             check_like(planted, {**fresh, "loss": 0.0})
@@ -209,7 +222,7 @@ class _Training:
 
     @property
     def _on_gpu(self) -> bool:
-        return self.run.config.device == "cuda"
+        return self.config.device == "cuda"
 
     def first(self) -> None:
         """Train from the recipe's start, and judge."""
@@ -242,7 +255,7 @@ class _Training:
             program.load_state_dict(states[name])
 
     def _train(self, attempt: int) -> None:
-        programs, device = self.programs.values(), torch.device(self.run.config.device)
+        programs, device = self.programs.values(), torch.device(self.config.device)
         try:
             for program in programs:
                 program.to(device)
@@ -254,9 +267,9 @@ class _Training:
 
     def _steps(self, attempt: int) -> None:
         start = time.perf_counter()
-        run, recipe = self.run, self.run.recipe
+        run, recipe = self.run, self.config.recipe
         run.guide.train()
-        estimator, x, rows = _estimator(run)
+        estimator, x, rows = _estimator(run, self.config, self.wide)
         optimizer = OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
         svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
         stride = _stride(recipe)
@@ -264,10 +277,11 @@ class _Training:
         steps: Iterable[int] = range(begin, recipe.steps)
         # A bar that is not shown would still make a semaphore, and a killed process leave it behind.
         if not self.quiet:
-            steps = tqdm(steps, initial=begin, total=recipe.steps, disable=None, leave=False, unit="step")
+            steps = progress(steps, quiet=False, initial=begin, total=recipe.steps, leave=False, unit="step")
         try:
             for step in steps:
                 lr = optimizer.lr
+                estimator.set_step(step, recipe.steps)
                 loss = svi.step(x)
                 if step % stride == 0:
                     terms = {name: value / rows for name, value in estimator.terms.items()}
@@ -328,14 +342,15 @@ class _Training:
             torch.set_rng_state(own)
             if self._on_gpu:
                 torch.cuda.set_rng_state_all(of_gpus)
-            return int(step)
+            optimizer.taken = int(step)
+            return optimizer.taken
 
     def _stepped(self) -> OneOptimizer:
         """The optimisers of copies of the parameters, after a step without a gradient."""
         copies = [nn.Parameter(p.detach().clone()) for program in self.programs.values() for p in program.parameters()]
         for p in copies:
             p.grad = torch.zeros_like(p)
-        optimizer = OneOptimizer(copies, self.run.recipe)
+        optimizer = OneOptimizer(copies, self.config.recipe)
         optimizer({})
         return optimizer
 

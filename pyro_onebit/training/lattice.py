@@ -1,13 +1,16 @@
 r"""Where the noise of a reparameterised guide comes from.
 
 A step of training needs two expectations over standard normal noise. Independent draws would do;
-a randomly shifted lattice does it with a fraction of the variance. The first latent's noise is
-drawn from a normal wider than its own and weighted by the ratio of the two densities: what happens
-five standard deviations out (a reconstruction that fails in a thousand dimensions at once) then
-enters every step with its small weight, rather than one step in a million with weight one.
+a randomly shifted lattice does it with a fraction of the variance. The noise of the latent that x
+depends on, and of one that is drawn before it, comes from a normal wider than their own and is
+weighted by the ratio of the two densities: what happens five standard deviations out (a
+reconstruction that fails in a thousand dimensions at once) then enters every step with its small
+weight, rather than one step in a million with weight one.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -52,21 +55,32 @@ class LatticeNoise(Messenger):
     Arguments:
         particles: Number of particles for each codeword.
         probs: The codewords' probabilities, shape ``(2,)``.
-        width: Standard deviation the first latent's noise is drawn with.
+        width: Standard deviation with which the noise of the first latents is drawn.
+        wide: How many these are.
     """
 
-    def __init__(self, particles: int, probs: Tensor, width: float) -> None:
+    def __init__(self, particles: int, probs: Tensor, width: float, wide: int = 1) -> None:
         super().__init__()
         self.particles = particles
         self.probs = probs.to(torch.get_default_dtype())
-        self.width = width
+        self.width, self.wide = width, wide
         self._points = [lattice_points(particles, latent) for latent in range(2)]
 
     def __enter__(self) -> LatticeNoise:
         self._latent = 0
-        self._scale = self.probs
+        self._wide: list[Tensor] = []
+        self._weigh([])
         super().__enter__()
         return self
+
+    def _noise(self, latent: int) -> Tensor:
+        return lattice_noise(self._points[min(latent, 1)], len(self.probs))
+
+    def _weigh(self, weights: list[Tensor]) -> None:
+        self._weights, self._scale = weights, self.probs
+        if weights:
+            weight = math.prod(weights[1:], start=weights[0])
+            self._scale = self.particles * self.probs * weight / weight.sum(0)
 
     def _pyro_sample(self, msg: Message) -> None:
         if site_is_subsample(msg):
@@ -76,15 +90,18 @@ class LatticeNoise(Messenger):
         msg["scale"] = msg["scale"] * self._scale
 
     def _draw(self, msg: Message) -> None:
-        first, points = self._latent == 0, self._points[min(self._latent, 1)]
+        if self._latent == 0:
+            # All at once: every site must have the weight of them all.
+            self._wide = [self.width * self._noise(latent) for latent in range(self.wide)]
+            self._weigh([lattice_weights(noise, self.width) for noise in self._wide])
+        latent = self._latent
         self._latent += 1
-        noise = lattice_noise(points, len(self.probs))
-        wide = self.width * noise if first else noise
-        value = sample_from_noise(msg["fn"], wide[..., None])
-        if value is None:
-            return
-        if first:
-            weight = lattice_weights(wide, self.width)
-            self._scale = self.particles * self.probs * weight / weight.sum(0)
-        msg["value"] = value
-        msg["done"] = True
+        noise = self._wide[latent] if latent < self.wide else self._noise(latent)
+        value = sample_from_noise(msg["fn"], noise[..., None])
+        if value is not None:
+            msg["value"] = value
+            msg["done"] = True
+        elif latent < self.wide:
+            # It is not drawn from this noise, whose weight it must not have.
+            kept = len(self._weights) - self.wide + latent
+            self._weigh(self._weights[:kept] + self._weights[kept + 1 :])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ast
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import pyro.optim
 import torch
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
+from pyro_onebit.errors import InputError
 from pyro_onebit.training.recipes import Recipe
 
 #: Steps between two renewals of the eigenbasis.
@@ -17,7 +21,7 @@ _EPS = 1e-8
 
 
 class SOAP(torch.optim.Optimizer):
-    r"""SOAP (Vyas et al. 2024, algorithm 3) for matrices of one shape, stacked.
+    r"""SOAP (Vyas et al. 2024, algorithm 3) for matrices, those of one shape stacked.
 
     With gradients G of shape ``(matrices, rows, columns)``, the running means of :math:`G G^T` and
     :math:`G^T G` have eigenvectors :math:`Q_L, Q_R`. Adam's second moment is kept for
@@ -28,13 +32,16 @@ class SOAP(torch.optim.Optimizer):
     model's and the guide's gradient. The tests hold this to the same figures as ``pytorch_optimizer``.
 
     Arguments:
-        params: Matrices of one shape; each must have a gradient at every step.
+        params: Matrices; each must have a gradient at every step.
         lr: Learning rate.
         betas: Decay of the means of the gradient; and of its square and its products.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, betas: tuple[float, float]) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas})
+        by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+        for p in params:
+            by_shape.setdefault(p.shape, []).append(p)
+        super().__init__([{"params": own} for own in by_shape.values()], {"lr": lr, "betas": betas})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -80,8 +87,36 @@ def _products(grad: Tensor) -> dict[str, Tensor]:
     return {"left": grad @ grad.mT, "right": grad.mT @ grad}
 
 
+def find_optimizer(text: str) -> Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]:
+    """What makes an optimizer of ``torch.optim`` or ``pyro.optim`` for parameters and a learning rate.
+
+    Arguments:
+        text: Its name, options in parentheses: ``SGD(momentum=0.9)``.
+
+    Raises:
+        InputError: If there is none of that name, or it cannot take a step here.
+    """
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        named, keywords = (call.func, call.keywords) if isinstance(call, ast.Call) and not call.args else (call, [])
+        name = named.id  # type: ignore[attr-defined]
+        options = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+        kind = getattr(torch.optim, name, None) or getattr(pyro.optim, name)({}).pt_optim_constructor
+        [tried] = parameters = [nn.Parameter(torch.ones(1))]
+        tried.grad = torch.ones(1)
+        kind(parameters, lr=1e-3, **options).step()
+    except Exception as error:  # whatever a text that is none, or an optimizer that needs more, leads to
+        raise InputError(
+            f"optimizer is {text!r}; it must be one of torch.optim or pyro.optim that steps from gradients alone, such "
+            f"as AdamW or SGD(momentum=0.9) ({type(error).__name__}: {str(error)[:120]})"
+        ) from None
+    return lambda parameters, lr: kind(parameters, lr=lr, **options)
+
+
 def make_optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """A recipe's optimizers: Adam, and SOAP for the square hidden layers if the recipe says so."""
+    """A recipe's optimizers: its own; or else Adam, and SOAP for the hidden matrices if it says so."""
+    if recipe.optimizer is not None:
+        return [find_optimizer(recipe.optimizer)(parameters, recipe.lr)]
     hidden = [p for p in parameters if recipe.soap and p.ndim == 2 and min(p.shape) > recipe.arch.width_x]
     others = [p for p in parameters if all(p is not h for h in hidden)]
     # Beside SOAP, with its short memory, no longer than a rare failure of the decoder needs to be remembered.
@@ -96,7 +131,9 @@ class OneOptimizer(PyroOptim):
     """Steps all parameters together, where `PyroOptim` would make each an optimizer of its own."""
 
     def __init__(self, parameters: list[nn.Parameter], recipe: Recipe) -> None:
-        self.decay = (recipe.lr_final / recipe.lr) ** (1.0 / recipe.steps)
+        self.recipe = recipe
+        #: Steps taken.
+        self.taken = 0
         self.optimizers = make_optimizers(parameters, recipe)
 
     @property
@@ -106,6 +143,7 @@ class OneOptimizer(PyroOptim):
 
     def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Take a step, and let the learning rate decay."""
+        self.taken += 1
         for optimizer in self.optimizers:
             optimizer.step()
         self.decay_lr()
@@ -114,4 +152,11 @@ class OneOptimizer(PyroOptim):
         """Let the learning rate decay by a step's share."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] *= self.decay
+                group["lr"] = self._next(group["lr"])
+
+    def _next(self, lr: float) -> float:
+        first, last, share = self.recipe.lr, self.recipe.lr_final, self.taken / self.recipe.steps
+        if self.recipe.schedule == "exponential":
+            return lr * (last / first) ** (1.0 / self.recipe.steps)
+        lefts = {"linear": 1.0 - share, "cosine": 0.5 + 0.5 * math.cos(math.pi * share), "constant": 1.0}
+        return last + (first - last) * lefts[self.recipe.schedule]

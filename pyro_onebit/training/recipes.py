@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.nn import ONE_LAYER, REFERENCE, TWO_LAYER, Architecture
 from pyro_onebit.registry import RECIPES
+
+Schedule = Literal["exponential", "linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,8 @@ class Recipe:
         arch: The networks.
         objective: What is maximised, by name.
         steps: Steps of the optimiser.
-        lr: Learning rate of the first step; it decays exponentially.
-        lr_final: Learning rate of the last step.
+        lr: Learning rate of the first step.
+        lr_final: What it decays to.
         particles: Lattice particles a codeword and step; None trains on a batch of `rows` with independent noise.
         samples: Independent samples of the latents for each of those rows.
         logits: How many logits a step computes. Where `particles` would need more, the decoder sees fewer of
@@ -28,6 +31,9 @@ class Recipe:
         noise_width: Standard deviation with which the first latent's lattice noise is drawn.
         soap: Whether hidden layers are trained with SOAP rather than Adam.
         clip: Largest norm of the gradient.
+        optimizer: An optimizer of ``torch.optim`` or ``pyro.optim`` for all parameters, ``AdamW`` or
+            ``SGD(momentum=0.9)``, in place of Adam and SOAP.
+        schedule: How the learning rate decays.
     """
 
     arch: Architecture
@@ -42,6 +48,8 @@ class Recipe:
     noise_width: float = 1.0
     soap: bool = False
     clip: float | None = None
+    optimizer: str | None = None
+    schedule: Schedule = "exponential"
 
     def __post_init__(self) -> None:
         for name in ("steps", "rows", "samples", "logits"):
@@ -50,13 +58,15 @@ class Recipe:
         for name in ("lr", "lr_final", "noise_width"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.schedule not in get_args(Schedule):
+            raise InputError(f"schedule is {self.schedule!r}; it must be one of {', '.join(get_args(Schedule))}")
 
-    def seen(self, ndims: int) -> int:
-        """How many of the particles the decoder sees."""
-        return min(self.particles or 0, max(_MIN_SEEN, self.logits // (2 * ndims)))
+    def seen(self, ndims: int, wide: int = 1) -> int:
+        """How many of the particles the decoder sees, where the noise of so many latents is drawn wide."""
+        return min(self.particles or 0, max(_MIN_SEEN, self.logits // (2 * ndims)) * _MIN_SEEN ** (wide - 1))
 
 
-#: A lattice of fewer particles than this has gaps.
+#: A lattice of fewer particles along each latent whose noise is drawn wide has gaps.
 _MIN_SEEN = 8
 # Two layers need many particles for the KL terms between z1 and z2, and few for the reconstruction.
 _DEFAULT = {

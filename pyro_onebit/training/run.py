@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
+from pyro_onebit.brought import ByHand, as_module, name_of
 from pyro_onebit.data import OneBitData
-from pyro_onebit.exact import Evaluation, Truth, evaluate
+from pyro_onebit.display import Shown
+from pyro_onebit.exact import Evaluation, Truth, evaluate, kl_name
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
+from pyro_onebit.programs import Pair
 from pyro_onebit.registry import GUIDES, MODELS
 from pyro_onebit.reproducibility import default_dtype, usual_arithmetic
 from pyro_onebit.training.config import DTYPES, IDENTITY, Config
 from pyro_onebit.training.recipes import Recipe
+
+#: What identifies a run: its configuration, or what is known of it.
+AnyConfig = Config | ByHand
 
 
 class Checkpoint(Protocol):
@@ -61,34 +69,86 @@ def check_like(found: Any, fresh: Any) -> None:
         check_like(found[part], fresh[part])
 
 
-@dataclass
-class Run:
+@dataclass(repr=False)
+class Run(Shown):
     """A trained model and guide, how they were trained, and how good they are.
+
+    `fit` makes one, and `Run.of` makes one of programs that were trained by hand.
 
     Arguments:
         model: The model.
         guide: The guide.
         data: The codewords.
         config: What identifies the run.
-        recipe: How it was trained: the configuration's recipe, or what that was when it was trained.
+        recipe: How it was trained: the configuration's recipe, or what that was when it was trained; None: by hand.
         history: Lists of equal length: ``attempt``, ``step``, ``loss``, ``lr`` and, where the objective is a sum
             of them, ``recon``, ``kl1`` (``kl2``) before about 100 of the steps, evenly spaced; nats per datum,
             estimated with the noise that training uses. ``attempt`` is 1 once the run has begun again
             without its bit in the latent (see `fit`).
-        seconds: Time of training, a second attempt included; judging is not.
-        metrics: The columns of ``results.csv``; empty if training failed.
+        seconds: Time of training, a second attempt included; judging is not. NaN: not known.
+        metrics: The columns of ``results.csv``, None where a figure is not known; empty if training failed.
         truth: The top latent's densities as last judged; None before.
     """
 
-    model: Model
-    guide: Guide
+    model: nn.Module
+    guide: nn.Module
     data: OneBitData
-    config: Config
-    recipe: Recipe
+    config: AnyConfig
+    recipe: Recipe | None
     history: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     metrics: dict[str, Any] = field(default_factory=dict)
     truth: Truth | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        guide: Any,
+        data: OneBitData,
+        *,
+        objective: str | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        seconds: float = math.nan,
+        history: Mapping[str, Sequence[float]] | None = None,
+    ) -> Run:
+        """A judged run of programs that were trained by hand; what is not said of the training is not known.
+
+        Arguments:
+            model: A Pyro program of rows x: a module, or a function, whose parameters are copied from Pyro's store.
+            guide: Its guide, likewise.
+            data: The codewords.
+            objective: What was maximised, in a word.
+            seed: The seed.
+            steps: Steps of the training.
+            seconds: Time of the training.
+            history: Lists of equal length, ``loss`` among them if the training is to be drawn (nats per datum).
+
+        Raises:
+            ProgramError: If the programs cannot be judged (`exact.evaluate`).
+            ArithmeticError: Likewise.
+        """
+        names = name_of(model, MODELS), name_of(guide, GUIDES)
+        model, guide = (as_module(program, data.codewords) for program in (model, guide))
+        config = ByHand(
+            layers=len(Pair(model, guide, data).latents),
+            ndims=data.ndims,
+            prob=data.prob,
+            model=names[0],
+            guide=names[1],
+            objective=objective,
+            seed=seed,
+            steps=steps,
+        )
+        lists = {name: [float(value) for value in values] for name, values in (history or {}).items()}
+        run = cls(model, guide, data, config, None, lists, seconds)
+        run.judge()
+        return run
+
+    def shown(self) -> dict[str, Any]:
+        """What identifies it, and its figures if it was judged."""
+        return {name: getattr(self.config, name) for name in IDENTITY} | self.metrics
 
     def judge(self) -> Evaluation:
         """Compute `metrics` and `truth` from the parameters, by quadrature, on any number of threads alike."""
@@ -96,7 +156,12 @@ class Run:
             figures = evaluate(self.model, self.guide, self.data)
         self.truth = figures.truth
         identity = {name: getattr(self.config, name) for name in IDENTITY}
-        self.metrics = {**identity, **figures, "steps": self.recipe.steps, "seconds": round(self.seconds, 3)}
+        # Whatever the latents are called: the lowest one's term is `kl1`.
+        names = {kl_name(latent): f"kl{i}" for i, latent in enumerate(figures.truth.latents, 1)}
+        known = {names.get(name, name): value for name, value in figures.items()}
+        steps = self.recipe.steps if self.recipe else self.config.steps
+        seconds = None if math.isnan(self.seconds) else round(self.seconds, 3)
+        self.metrics = {**identity, **known, "steps": steps, "seconds": seconds}
         return figures
 
 

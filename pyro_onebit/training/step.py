@@ -20,7 +20,7 @@ from pyro.infer.elbo import ELBO
 from pyro.infer.util import is_identically_zero
 from torch import Tensor, nn
 
-from pyro_onebit.errors import NotCompilableError
+from pyro_onebit.errors import InputError, NotCompilableError
 from pyro_onebit.internals import keep_freed_memory, particle_traces, record, sample_sites
 
 
@@ -57,6 +57,7 @@ class CompiledELBO:
     ) -> None:
         self._parameters = [p for module in (model, guide) for p in module.parameters() if p.requires_grad]
         self._names: list[str] = []
+        self._elbos = [elbo, *(unseen or ())[:1]]
 
         def loss_and_grads(x: Tensor) -> tuple[Tensor, ...]:
             terms, surrogate = _evaluate(elbo, handler or nullcontext(), model, guide, x)
@@ -88,6 +89,10 @@ class CompiledELBO:
     def terms(self) -> dict[str, float]:
         """The last call's estimate of ``recon, kl1`` (and ``kl2``), nats, summed over rows; they sum to its loss."""
         return dict(zip(self._names, self._values, strict=True))
+
+    def set_step(self, step: int, steps: int) -> None:
+        """Tell an objective with a schedule which of all steps comes next."""
+        _set_step(self._elbos, step, steps)
 
     def __call__(self, model: nn.Module, guide: nn.Module, x: Tensor) -> float:
         """Set each parameter's gradient; return the loss, the negative ELBO summed over rows, nats.
@@ -135,21 +140,52 @@ class EagerELBO:
         """None: not every objective is a sum of them."""
         return {}
 
+    def set_step(self, step: int, steps: int) -> None:
+        """Tell an objective with a schedule which of all steps comes next."""
+        _set_step([self._elbo], step, steps)
+
     def __call__(self, model: nn.Module, guide: nn.Module, x: Tensor) -> float:
         """Set each parameter's gradient; return the loss summed over rows, nats.
 
         Raises:
             ArithmeticError: If the loss or the gradient is not finite.
+            InputError: If the objective raises anything else.
         """
         for parameter in self._parameters:
             parameter.grad = None
-        with self._handler:
-            loss = self._elbo.loss_and_grads(model, guide, x)
+        try:
+            with self._handler:
+                loss = _loss_and_grads(self._elbo, model, guide, x)
+        except (ArithmeticError, InputError):
+            raise
+        except Exception as error:  # whatever a user's class raises
+            raise InputError(
+                f"the objective, a {type(self._elbo).__name__}, fails: {type(error).__name__}: {error}"
+            ) from error
         # Wake-sleep has a loss for the model, which is the bound, and one for the guide.
         bound = float(loss[0] if isinstance(loss, tuple) else loss)
         norm = nn.utils.clip_grad_norm_(self._parameters, math.inf if self._clip is None else self._clip)
         _check_finite(bound, float(norm))
         return bound
+
+
+def _set_step(elbos: Sequence[ELBO], step: int, steps: int) -> None:
+    for elbo in elbos:
+        if hasattr(elbo, "set_step"):
+            elbo.set_step(step, steps)
+
+
+def _loss_and_grads(elbo: ELBO, model: nn.Module, guide: nn.Module, x: Tensor) -> Any:
+    """Set gradients by whichever of a class's two ways to them it overrides last; the loss."""
+
+    def depth(name: str) -> int:
+        return next(i for i, base in enumerate(type(elbo).__mro__) if name in vars(base))
+
+    if hasattr(elbo, "differentiable_loss") and depth("differentiable_loss") < depth("loss_and_grads"):
+        loss = elbo.differentiable_loss(model, guide, x)
+        loss.backward()
+        return loss.detach()
+    return elbo.loss_and_grads(model, guide, x)
 
 
 def _check_finite(loss: float, norm: float) -> None:

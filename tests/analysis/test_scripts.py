@@ -7,12 +7,14 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
+import pyro
 import pytest
 from conftest import SEED
 
-from pyro_onebit import Config, build, fit, save_run
+from pyro_onebit import Config, build, fit, load_run, save_run
 
 ANALYSIS = Path(__file__).parents[2] / "analysis"
 QUICK = ("--ndims", "3", "--steps", "20", "--jobs", "1")
@@ -36,12 +38,21 @@ SMALL = {
     ],
     "bits_back.py": ["--ndims", "3", "--samples", "300", "--steps", "4", "--guides", "gaussian"],
     "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "1"],
+    "factorisations.py": [*QUICK, "--seeds", "0", "--cases", "top_down_flow", "learned_prior"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
     "benchmarks/training.py": [
         *("--steps", "3", "--ndims", "3", "--layers", "1", "--repeats", "1", "--threads", "1"),
         *("--contenders", "package", "torch", "--sections", "cells", "step"),
     ],
     "benchmarks/outside.py": ["--sections", "containers", "--containers", "50", "--signed", "1"],
+}
+#: Scripts to read from top to bottom, which take no flags: quick arguments of their `main`, and what they print.
+PLAIN: dict[str, tuple[dict[str, Any], str]] = {
+    "bring_zuko.py": ({"steps": 20}, r"n = 5: [\d.]+ nats above the entropy; no Gaussian comes closer than 0\.3726"),
+    "bring_objective.py": ({"steps": 20}, r"cyclical, n = 5: [\d.]+ nats above"),
+    "bring_model.py": ({"steps": 20}, r"laplace_prior, n = 5, a Gaussian guide: [\d.]+ nats above"),
+    "bring_two_layer_guide.py": ({"steps": 5, "ndims": 2}, r"mixture_skip, n = 2: [\d.]+ nats above"),
+    "bring_samples.py": ({"steps": 100, "moves": 100}, r"SampleComparison\(wasserstein=\[0\.0\d+, 0\.0\d+\]"),
 }
 
 
@@ -63,7 +74,7 @@ def test_every_script_is_tested() -> None:
         str(path.relative_to(ANALYSIS)) for folder in ("", "benchmarks") for path in (ANALYSIS / folder).glob("*.py")
     }
     # Environments take minutes to make, and a package index to make them from.
-    assert scripts - {"common.py", "benchmarks/versions.py"} == set(SMALL)
+    assert scripts - {"common.py", "benchmarks/versions.py"} == {"svi.py", *SMALL, *PLAIN}
 
 
 def test_scripts_import_public_names_only() -> None:
@@ -114,6 +125,10 @@ ANSWERS = {
         r"no clipping ([\d.e+]+)",
         lambda table: worst(table, "worst", variant="no clipping") / worst(table, "worst", variant="default"),
     ),
+    "factorisations.py": (
+        r"top_down_flow: at most ([\d.]+\d)",
+        lambda table: worst(table, "worst", case="top_down_flow"),
+    ),
     "reliability.py": (r"default: \d+ of 4 runs collapsed; the worst ends ([\d.]+)", lambda t: worst(t, "worst")),
     "benchmarks/outside.py": (
         r"(\d+) attempts: tracebacks 0, wrong results 0",
@@ -137,6 +152,31 @@ def test_script(script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monk
     # To the digits that it is said with.
     digits = len(number.partition("e")[0].partition(".")[2])
     assert float(number) == pytest.approx(value, rel=1e-2 if "e" in number else 1e-12, abs=0.51 * 10.0**-digits)
+
+
+@pytest.mark.parametrize("script", PLAIN)
+def test_plain_script(
+    script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, pattern = PLAIN[script]
+    with pyro.get_param_store().scope():
+        load(script, monkeypatch).main(**arguments)
+    assert re.search(pattern, capsys.readouterr().out)
+
+
+def test_bounds_of_plain_svi(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampled, they agree with their exact expectations; and the run that is kept can be read."""
+    monkeypatch.chdir(tmp_path)
+    module = load("svi.py", monkeypatch)
+    with pyro.get_param_store().scope():
+        module.main(steps=50)
+    rows = re.findall(r"^ *\d+ +(-[\d.]+) ± ([\d.]+) +(-[\d.]+)$", capsys.readouterr().out, re.MULTILINE)
+    assert len(rows) == 3
+    assert all(abs(float(sampled) - float(exact)) < 6.0 * float(error) for sampled, error, exact in rows)
+    run = load_run("results/svi", model=module.model, guide=module.guide)
+    assert (run.metrics["guide"], run.metrics["steps"]) == ("guide", 50)
+    assert Path("results/svi/posterior.png").exists()
 
 
 @pytest.mark.parametrize("script", ["exact_posterior", "iwae_bounds", "negative_kl1", "when_is_z_used", "calibration"])

@@ -13,11 +13,12 @@ from pyro.distributions import Bernoulli, Independent
 from scipy.special import logsumexp
 from torch import nn
 
-from pyro_onebit import Config, OneBitData, OneLayerGuide, build
-from pyro_onebit.coding import Codec, Table
+from pyro_onebit import Config, OneBitData, OneLayerGuide, TwoLayerModel, build, exact
+from pyro_onebit.coding import Chain, Codec, Joint, Table
 from pyro_onebit.distributions import TruncatedNormal, standard_normal
 from pyro_onebit.errors import DamagedError, InputError
 from pyro_onebit.exact import gaussian_optimum
+from pyro_onebit.nn import REFERENCE
 
 
 class Decoder(nn.Module):
@@ -135,9 +136,9 @@ def test_the_rate_of_a_biased_source_is_near_its_entropy(trained) -> None:
 def log_mgf(codec: Codec, s: float) -> np.ndarray:
     """ln E exp(s bits) of a sample's bits, of each codeword, from the top latent down: `Codec.rate` has the moments."""
     total = np.full(codec.bins, s * math.log2(codec.bins))
-    for posterior, likelihood in reversed(codec._chain):
+    for posterior, likelihood in reversed(codec._scheme.links):
         log_q, log_p = posterior.log2_masses, likelihood.log2_masses
-        if likelihood is not codec._pixels:
+        if likelihood is not codec._scheme.pixels:
             log_p = log_p.T
         drawn = np.isfinite(log_q)
         bits = np.where(drawn, log_q, 0.0) - np.where(drawn, log_p, 0.0)
@@ -166,6 +167,39 @@ def test_a_dithered_stream_has_the_expected_rate(trained, layers: int, ndims: in
     assert -below < net_rate(codec, samples) - rate.of(ones) < above
 
 
+#: Of the order in which each guide's latents are drawn and coded.
+ORDERS = {"two_layer": Chain, "two_layer_skip": Joint, "top_down": Joint, "mean_field": Joint}
+
+
+@pytest.mark.parametrize("guide", ORDERS)
+def test_every_factorisation_is_coded_at_its_loss(guide: str) -> None:
+    """From the plain start, where densities are smooth, and no sample is much dearer than another."""
+    config = Config(ndims=3, layers=2, guide=guide, prob=0.3, preset="reference", seed=2)
+    model, q, data = build(config)
+    codec = Codec(model, q, data, bins=512, points=128, seed=4)
+    assert type(codec._scheme) is ORDERS[guide]
+    rate = codec.rate
+    assert rate.mean == pytest.approx(exact.evaluate(model, q, data)["loss"] / math.log(2), abs=2e-3)
+    samples = samples_of(20_000, prob=0.3)
+    ones = float(samples.mean())
+    assert net_rate(codec, samples) == pytest.approx(rate.of(ones), abs=5.5 * rate.standard_error(len(samples), ones))
+    naive = Codec(model, q, data, bins=512, points=128, dither=False)
+    assert np.array_equal(naive.decode(naive.encode(samples), len(samples)), samples)
+
+
+def test_x_that_depends_on_both_latents_is_refused() -> None:
+    class Both(TwoLayerModel):
+        def forward(self, x: torch.Tensor) -> None:
+            with pyro.plate("data", len(x), dim=-1):
+                z2 = pyro.sample("z2", standard_normal(x))
+                z1 = pyro.sample("z1", self.p_z1(z2))
+                pyro.sample("x", self.p_x(z1 + z2), obs=x)
+
+    _, guide, data = build(Config(ndims=3, layers=2, preset="reference"))
+    with pytest.raises(InputError, match="x depends on z1 alone, not on z2"):
+        Codec(Both(3, arch=REFERENCE), guide, data)
+
+
 def test_a_truncated_normal_at_a_hard_threshold() -> None:
     codec = Codec(*hard_threshold())
     # A thousand dimensions, each wrong once in a million, on top of the bit itself.
@@ -191,7 +225,7 @@ def test_latents_are_drawn_from_q() -> None:
     drawn: dict[bool, np.ndarray] = {}
     for dither in (True, False):
         codec = Codec(*run, dither=dither)
-        [(posterior, _)] = codec._chain
+        [(posterior, _)] = codec._scheme.links
         pop, seen = posterior.pop, []
         posterior.pop = lambda coder, x, pop=pop, seen=seen: seen.append(pop(coder, x)) or seen[-1]
         codec.encode(np.ones(20_000, np.uint8))

@@ -194,7 +194,7 @@ def mirrored(truth: exact.Truth) -> exact.Truth:
     """The same run with z turned around."""
     return dataclasses.replace(
         truth,
-        grid=Grid(-truth.grid.edges.flip(-1)),
+        grid=dataclasses.replace(truth.grid, edges=-truth.grid.edges.flip(-1)),
         log_prior=truth.log_prior.flip(-1),
         log_likelihood=truth.log_likelihood.flip(-1),
         log_q=truth.log_q.flip(-1),

@@ -134,7 +134,7 @@ def pipe(path: Path) -> None:
         (lambda p: edit(p / "config.json", recipe=...), "recipe is None, not an object"),
         (lambda p: edit_config(p, ndims="four"), "ndims is 'four'; it must be a whole number"),
         (lambda p: edit_config(p, layers=[1]), r"layers is \[1\]; it must be a whole number"),
-        (lambda p: edit_config(p, guide="unknown"), "guide is 'unknown'; it must be one of"),
+        (lambda p: edit_config(p, guide="unknown"), "guide 'unknown' is not known here; import the file"),
         (lambda p: edit_config(p, colour="red"), "config has 'colour'; it may have ndims"),
         (lambda p: edit_config(p, seed=0.5), "seed is 0.5; it must be a whole number"),
         (lambda p: edit_config(p, layers=2.0), "layers is 2.0"),

@@ -26,9 +26,11 @@ from pyro_onebit.studies import (
     StudyGrid,
     acquire,
     is_busy,
+    load_run,
     read_study,
     records,
     run_all,
+    run_name,
     run_path,
     run_study,
     train,
@@ -350,3 +352,25 @@ def test_a_cluster_that_loses_a_worker(tmp_path: Path) -> None:
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Dask scheduler answers"):
         run_study([Config(ndims=3)], tmp_path, 1, cluster="nonsense")
+
+
+def test_a_recipes_parts_are_a_studys(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(
+        "ndims = [3]\nlayers = [2]\nsteps = 3\nwidth_x = 7\nwidth_z = 20\nhidden_layers = 2\nnoise_width = 1.5\n"
+        'optimizer = "SGD(momentum=0.9)"\nschedule = "cosine"\n'
+    )
+    grid = read_study(path)
+    [config] = grid.configs()
+    recipe, arch = config.recipe, config.recipe.arch
+    assert (recipe.steps, recipe.noise_width, recipe.schedule) == (3, 1.5, "cosine")
+    assert (arch.width_x, arch.width_z, arch.hidden_layers) == (7, 20, 2)
+    assert run_name(config) == (
+        "layers2-ndims000003-steps3-noise_width1.5-width_x7-width_z20-hidden_layers2-SGD_momentum=0.9_-cosine"
+        "-two_layer-stl-seed0"
+    )
+    path.write_text(grid.to_toml())
+    assert read_study(path) == grid
+    assert train(config, tmp_path / "run").metrics == load_run(tmp_path / "run").metrics
+    with pytest.raises(InputError, match="trains on no lattice"):
+        Config(preset="reference", noise_width=2.0)

@@ -72,7 +72,7 @@ def test_a_run_worse_than_none_without_a_latent_begins_again() -> None:
 
 def test_a_second_attempt_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(ndims=2, layers=2, steps=3, seed=SEED)
-    monkeypatch.setattr("pyro_onebit.training.fitting._is_worse_than_no_latent", lambda run: False)
+    monkeypatch.setattr("pyro_onebit.training.fitting._is_worse_than_no_latent", lambda run, config: False)
     first = fit(*build(config), config)
     monkeypatch.undo()
     model, guide, data = build(config)

@@ -6,10 +6,10 @@ from pyro_onebit import Config, build, exact
 from pyro_onebit.training import LatticeNoise
 
 
-def lattice_loss(config: Config, particles: int, width: float, seed: int) -> float:
+def lattice_loss(config: Config, particles: int, width: float, seed: int, wide: int = 1) -> float:
     model, guide, data = build(config)
     torch.manual_seed(seed)
-    with torch.no_grad(), LatticeNoise(particles, data.probs, width):
+    with torch.no_grad(), LatticeNoise(particles, data.probs, width, wide):
         return Trace_ELBO(particles, vectorize_particles=True, max_plate_nesting=1).loss(model, guide, data.codewords)
 
 
@@ -29,3 +29,10 @@ def test_wide_noise_quiets_what_is_rare_and_large() -> None:
         return float(torch.tensor([lattice_loss(config, 64, width, seed) for seed in range(30)]).std())
 
     assert run_all(2.5) < 0.5 * run_all(1.0)
+
+
+@pytest.mark.parametrize("guide", ["two_layer", "two_layer_skip", "top_down", "mean_field"])
+@pytest.mark.parametrize("wide", [1, 2])
+def test_every_site_has_the_weight_of_all_wide_latents(guide: str, wide: int) -> None:
+    config = Config(ndims=5, layers=2, guide=guide, prob=0.2, preset="reference")
+    assert lattice_loss(config, 8192, 1.5, 0, wide) == pytest.approx(exact.evaluate(*build(config))["loss"], rel=2e-3)
