@@ -32,7 +32,7 @@ def do(what: object) -> object:
 
 def test_each_is_told_apart() -> None:
     tasks = [*range(3), "die", "sleep", "interrupt", "mask"]
-    found = {task: result for (task,), result in in_processes(do, [(task,) for task in tasks], 2, limit=1.0)}
+    found = {task: result for (task,), result in in_processes(do, [(task,) for task in tasks], 2, limit=5.0)}
     lost = {"die": Lost.KILLED, "sleep": Lost.LATE, "interrupt": Lost.INTERRUPTED}
     assert found == {0: 0, 1: 1, 2: 4, **lost, "mask": True}
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

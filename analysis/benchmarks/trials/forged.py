@@ -142,7 +142,12 @@ def _forge(target: Path, i: int, chance: random.Random) -> str:
     else:
         tensors = load_file(target)
         name = chance.choice(sorted(tensors))
-        odd = [tensors[name] * float("nan"), tensors[name][:0], torch.zeros(3, 3, 3), tensors[name].double() * 1e300]
+        odd = [
+            tensors[name] * float("nan"),
+            tensors[name].flatten()[:0],
+            torch.zeros(3, 3, 3),
+            tensors[name].double() * 1e300,
+        ]
         tensors[name] = chance.choice([*odd, tensors[name].int()])
         save_file(tensors, target)
     return kind

@@ -30,6 +30,12 @@ def study(args: argparse.Namespace, out: Path, *more: str) -> list[str]:
     return command("study", *grid, "--jobs", "2", "--quiet", "--out", out, *more)
 
 
+def _not_ignored() -> None:
+    """What is begun in a shell's background, or by nohup, ignores some signals, and so would its children."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Begun:
     """A command in a session of its own, its output in a pipe as of ``onebit study | tee``."""
 
@@ -37,6 +43,7 @@ class Begun:
         self.process = subprocess.Popen(
             arguments,
             start_new_session=True,
+            preexec_fn=_not_ignored,
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
