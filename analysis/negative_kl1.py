@@ -36,7 +36,7 @@ LABELS = {
 COLOURS = {"kl_lower": PALETTE[2], "latents_information": PALETTE[4], "kl_top": PALETTE[0]}
 
 
-@register_objective("redrawn")
+@register_objective("redrawn", recorded=True)
 class RedrawnELBO(AdjustedTraces, Trace_ELBO):
     """The ELBO's mistake: q(z2|z1) is given a z1 of its own."""
 

@@ -331,7 +331,8 @@ class _Training:
                 # A parameter that has never had a gradient has no moments.
                 check_like(own, {name: fresh[name] for name in own})
                 for name, moments in own.items():
-                    if not 0.0 <= float(moments["step"]) <= float(fresh[name]["step"]) + step - 1:
+                    # Not every optimizer counts its steps.
+                    if "step" in moments and not 0.0 <= float(moments["step"]) <= float(fresh[name]["step"]) + step - 1:
                         raise ValueError
                 groups = one.state_dict()["param_groups"]
                 one.load_state_dict({"state": {int(name): own[name] for name in own}, "param_groups": groups})
@@ -342,7 +343,6 @@ class _Training:
             torch.set_rng_state(own)
             if self._on_gpu:
                 torch.cuda.set_rng_state_all(of_gpus)
-            optimizer.taken = int(step)
             return optimizer.taken
 
     def _stepped(self) -> OneOptimizer:

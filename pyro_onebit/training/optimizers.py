@@ -143,13 +143,13 @@ class OneOptimizer(PyroOptim):
 
     def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Take a step, and let the learning rate decay."""
-        self.taken += 1
         for optimizer in self.optimizers:
             optimizer.step()
         self.decay_lr()
 
     def decay_lr(self) -> None:
-        """Let the learning rate decay by a step's share."""
+        """Let the learning rate decay as a step does."""
+        self.taken += 1
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._next(group["lr"])

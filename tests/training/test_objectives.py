@@ -134,7 +134,15 @@ class Kept:
         self.state = self.state or copy.deepcopy(state)
 
 
-@pytest.mark.parametrize("changes", [{"objective": "annealed"}, {"schedule": "cosine"}, {"objective": "stepwise"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "annealed"},
+        {"schedule": "cosine"},
+        {"objective": "stepwise"},
+        {"optimizer": "SGD(momentum=0.9)", "lr": 1e-3},
+    ],
+)
 def test_a_schedule_goes_on_where_a_training_was_left(changes: dict[str, str]) -> None:
     register_objective("stepwise")(Stepwise)
     config = Config(ndims=3, steps=20, seed=SEED, **changes)
