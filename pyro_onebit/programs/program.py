@@ -241,7 +241,9 @@ class Program:
             # So that a program need not announce its parameters to Pyro each time that it is run.
             self.program.requires_grad_(False)
         try:
-            sites = self._run(x, {}, None)
+            # To look at a program must not change what is drawn afterwards.
+            with torch.random.fork_rng(devices=[]):
+                sites = self._run(x, {}, None)
             self.log_probs = {name: site["fn"].log_prob(site["value"]) for name, site in sites.items()}
         except Exception as error:  # whatever a user's program raises
             [reason, *_] = [*str(error).splitlines(), ""]
