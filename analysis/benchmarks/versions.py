@@ -40,7 +40,7 @@ def needed() -> list[str]:
 
 def tried(python: str, resolution: str, args: argparse.Namespace) -> dict[str, Any]:
     """A row: an environment's versions, and what the tests say in it."""
-    place = args.out / f"{Path(python).name}-{resolution}"
+    place = (args.out / f"{Path(python).name}-{resolution}").resolve()
     shutil.rmtree(place, ignore_errors=True)
     own = place / "bin" / "python"
     subprocess.run([*UV, "venv", "-q", "--python", python, str(place)], check=True)
@@ -56,7 +56,7 @@ def tried(python: str, resolution: str, args: argparse.Namespace) -> dict[str, A
     which = subprocess.run(
         [own, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True
     )
-    arguments = [own, "-m", "pytest", "-n", str(args.processes), "-p", "no:cacheprovider", *args.tests]
+    arguments = [own, "-m", "pytest", "-n", str(args.processes), "-o", f"cache_dir={place / 'cache'}", *args.tests]
     tests = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
     (args.out / f"{place.name}.log").write_text(tests.stdout + tests.stderr)
     last = (tests.stdout.strip().splitlines() or [""])[-1]

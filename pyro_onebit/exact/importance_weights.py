@@ -128,13 +128,15 @@ class WeightLaw:
 
 
 def law_of_one_latent(latent: Marginal) -> WeightLaw:
-    """The law of the weight of a model with a single latent: an atom a node, of sixteen times as many as it has.
+    """The law of the weight of a model with a single latent: an atom a node, of 32 times as many as it has.
 
     Quantiles far out lie between a tail's few nodes.
     """
-    fine = latent.grid.halved().halved().halved().halved()
+    fine = latent.grid
+    for _ in range(5):
+        fine = fine.halved()
     panels = len(latent.grid.edges) - 1
-    near = torch.arange(len(latent.z)).repeat_interleave(16)
+    near = torch.arange(len(latent.z)).repeat_interleave(32)
     tables = []
     for log_density in (latent.log_q, latent.log_posterior):
         rows = []

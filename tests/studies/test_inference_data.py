@@ -56,7 +56,7 @@ def test_groups_and_values(trained: Callable[..., Run], solved: Callable, layers
     check_weights(data, solved(layers, ndims)[1].law)
 
 
-def check_weights(data: az.InferenceData, law: exact.WeightLaw) -> None:
+def check_weights(data: Any, law: exact.WeightLaw) -> None:
     """The weights follow their exact law, whose mean is the evidence.
 
     A trained guide's weights have a tail so heavy that their variance may be infinite: then no number of draws has a
