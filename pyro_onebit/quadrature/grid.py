@@ -42,7 +42,7 @@ class Rule:
         #: From values at the nodes to the integrals from -1 to each node.
         self.cumulative = _integrated(self.nodes, order) @ self.to_legendre
 
-    def between_latents(self, left: Tensor, right: Tensor) -> Tensor:
+    def between(self, left: Tensor, right: Tensor) -> Tensor:
         """The nodes of panels given by their edges, shape ``(panels, nodes of a panel)``."""
         return 0.5 * (left + right)[:, None] + 0.5 * (right - left)[:, None] * self.nodes
 
@@ -69,7 +69,7 @@ class Grid:
     @cached_property
     def nodes(self) -> Tensor:
         """The nodes, ascending, shape ``(panels * order,)``."""
-        return self._rule.between_latents(self.edges[:-1], self.edges[1:]).flatten()
+        return self._rule.between(self.edges[:-1], self.edges[1:]).flatten()
 
     @cached_property
     def weights(self) -> Tensor:

@@ -26,7 +26,7 @@ def _evaluate(f: Callable[[Tensor], Tensor], nodes: Tensor) -> Tensor:
 def _integrals(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
     """Each panel's integral of each function, shape ``(panels, functions)``."""
     half = 0.5 * (right - left)[:, None]
-    return half * torch.einsum("k,pkm->pm", _RULE.weights, _evaluate(f, _RULE.between_latents(left, right)))
+    return half * torch.einsum("k,pkm->pm", _RULE.weights, _evaluate(f, _RULE.between(left, right)))
 
 
 def _hidden(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def _hidden(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor, scale: T
     ends = torch.stack([left, right], 1)
     # At an edge a density may well be infinite.
     at_ends = f(ends.flatten()).nan_to_num(posinf=1e300).reshape(*ends.shape, -1)
-    extrapolated = torch.einsum("ek,pkm->pem", _AT_ENDS, _evaluate(f, _RULE.between_latents(left, right)))
+    extrapolated = torch.einsum("ek,pkm->pem", _AT_ENDS, _evaluate(f, _RULE.between(left, right)))
     return 0.5 * (1.0 + _RULE.nodes[0]) * (right - left) * ((at_ends - extrapolated).abs() / scale).amax((1, 2))
 
 

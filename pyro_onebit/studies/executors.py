@@ -107,6 +107,11 @@ def run_all(
                 return
             yield registered, work, i, configs[i], paths[i], share
 
+    def ended(i: int, result: Any) -> tuple[int, Any]:
+        waiting.remove(i)
+        bar.update()
+        return i, _reasons(timeout)[result] if isinstance(result, Lost) else result
+
     with ExitStack() as stack:
         if cluster is not None:
             run: _Runner = partial(_on_cluster, stack.enter_context(_client(cluster)))
@@ -121,9 +126,7 @@ def run_all(
                 elif result is Lost.KILLED:
                     killed.append(i)
                 elif result is not _Left.BUSY:
-                    waiting.remove(i)
-                    bar.update()
-                    yield i, _reasons(timeout)[result] if isinstance(result, Lost) else result
+                    yield ended(i, result)
             share = False
             for i in killed:
                 # Alone: it may have been killed for the memory that others took.
@@ -131,9 +134,7 @@ def run_all(
                     if isinstance(result, WriteError):
                         full.append(result)
                     else:
-                        waiting.remove(i)
-                        bar.update()
-                        yield i, _reasons(timeout)[result] if isinstance(result, Lost) else result
+                        yield ended(i, result)
     if full:
         raise full[0]
 
@@ -164,8 +165,7 @@ def _on_cluster(client: Any, tasks: Iterable[_Task], _: int) -> Iterator[Any]:
     Raises:
         InputError: If the scheduler is gone, or a worker cannot import what a run needs.
     """
-    # Neither joblib's Dask backend nor Dask's executor: either may wait for ever for a result that was lost with its
-    # worker.
+    # Not by Dask's executor, which may wait for ever for a result that was lost with its worker.
     from distributed import KilledWorker
 
     running = {client.submit(_in_worker, *task, pure=False): task[2] for task in tasks}
@@ -249,9 +249,7 @@ def _in_worker(
         return index, str(error)
     except WriteError as error:
         return index, error
-    except InputError:
-        raise
-    except KeyboardInterrupt:
+    except (InputError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a guide is a user's program: whatever it does, the other runs go on
         return index, f"{type(error).__name__}: {' '.join(str(error).split())}"[:_MAX_REASON]
