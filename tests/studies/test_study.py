@@ -205,7 +205,6 @@ def test_only_what_is_missing_is_trained(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["study", *SMALL, "--seeds", "0", "1", "--jobs", "1", "--out", str(tmp_path)]) == 0
     first = records(read_table(tmp_path / "results.csv"))
     lost = next((tmp_path / "runs").glob("*seed1")) / "metrics.json"
-    before = lost.read_bytes()
     lost.unlink()
     capsys.readouterr()
     dry = ["study", *SMALL, "--seeds", "0", "1", "--out", str(tmp_path), "--dry-run"]
@@ -217,7 +216,7 @@ def test_only_what_is_missing_is_trained(tmp_path: Path, capsys: pytest.CaptureF
     again = records(read_table(tmp_path / "results.csv"))
     assert again[0] == first[0]
     assert without_seconds(again) == without_seconds(first)
-    assert lost.read_bytes() != before  # the seconds
+    assert lost.is_file()
 
 
 def test_a_changed_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
