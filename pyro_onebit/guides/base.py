@@ -27,6 +27,8 @@ class Guide(Program):
     layers: ClassVar[int] = 1
     #: Where training starts, model included; None: where the recipe says.
     start: ClassVar[Start | None] = None
+    #: Whether it starts around what its Gaussian q(z1|x) has learned from random weights in a first stage instead.
+    learns_start: ClassVar[bool] = False
     #: How many times the recipe's steps it takes.
     effort: ClassVar[int] = 1
     #: Its first learning rate; None: the recipe's.
@@ -82,6 +84,7 @@ class _TwoLayers(Guide):
     """
 
     layers: ClassVar[int] = 2
+    effort: ClassVar[int] = 2
 
     def forward(self, x: Tensor) -> None:
         """Draw z1 and z2, each ``(rows, 1)``, given rows x ``(rows, ndims)``."""
