@@ -139,8 +139,5 @@ class Architecture:
 REFERENCE = Architecture()
 ONE_LAYER = Architecture(average=True, start=Start(separation=1.0, centre="balanced", slope=20.0, variance_bias=-2.4))
 TWO_LAYER = Architecture(
-    width_z=48,
-    average=True,
-    transport=True,
-    start=Start(separation=3.0, slope=20.0, variance_bias=-1.0, head=0.5),
+    width_z=48, average=True, transport=True, start=Start(separation=3.0, slope=20.0, variance_bias=-1.0, head=0.5)
 )

@@ -38,7 +38,8 @@ class RowNet(Network):
         return torch.lerp(self.low, self.high, c.mean(-1, keepdim=True))
 
     def _scale(self, c: Tensor, raw: Tensor) -> Tensor:
-        bias = torch.lerp(*self.variance_biases, c.mean(-1, keepdim=True))
+        low, high = self.variance_biases
+        bias = torch.lerp(low, high, c.mean(-1, keepdim=True))
         return variance_of(raw + bias).sqrt()
 
 

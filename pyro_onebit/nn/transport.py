@@ -25,8 +25,8 @@ class Transport(nn.Module):
     r""":math:`h = \Phi^{-1} \circ F`, where F is the distribution function of a mixture of M normals, and its inverse.
 
     If z1 is the mixture's, :math:`h(z_1)` is standard normal. A wide gap between two modes becomes a sliver around
-    a cut, the normal quantile of the mass below the gap. There F is told from that mass by the tails of the modes alone,
-    not by a difference of numbers near it, so that h less the cut keeps all its digits. Values are computed in double
+    a cut, the normal quantile of the mass below the gap. There F is told from that mass by the tails of the modes, not
+    by a difference of numbers near it, so that h less the cut keeps all its digits. Values are computed in double
     precision and derivatives are analytic: :math:`h' = q / (\phi \circ h)`, q the mixture's density.
 
     Arguments:

@@ -171,7 +171,9 @@ class Config(Settings):
             recipe = replace(recipe, samples=self.particles)
         arch = replace(recipe.arch, **self._given("width_x", "width_z", "hidden_layers"))
         objective = str(self.objective)
-        return replace(recipe, objective=objective, arch=arch, **self._given("steps", "lr", "noise_width", "optimizer", "schedule"))
+        return replace(
+            recipe, objective=objective, arch=arch, **self._given("steps", "lr", "noise_width", "optimizer", "schedule")
+        )
 
     def _analytic_start(self) -> Start:
         if self.layers == 2 and self.ndims > 1:

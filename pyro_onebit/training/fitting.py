@@ -106,7 +106,7 @@ def fit(
     with _isolated(config):
         # The latents that x depends on, and those that the guide draws before.
         wide = 1 + pair.guide.latents.index(pair.latents[0])
-        training = _Training(run, config, wide, quiet, on_step, checkpoint)
+        training = _Training(run, model, guide, config, wide, quiet, on_step, checkpoint)
         try:
             training.train()
         except ArithmeticError as error:
@@ -161,14 +161,14 @@ class _Stage:
     steps: range
 
 
-def _first_layer(run: Run) -> tuple[Model, Guide]:
-    """The one-layer model and guide of a run's own networks next to x."""
-    model, guide = OneLayerModel(run.data.ndims, run.data.prob), OneLayerGuide()
-    if hasattr(run.model, "p_x"):
-        del model.p_x  # a module, in whose place a function may come
-        model.p_x = run.model.p_x
-    guide.q_z1 = run.guide.q_z1
-    return model, guide
+def _first_layer(model: Model, guide: Guide, data: OneBitData) -> tuple[Model, Guide]:
+    """The one-layer model and guide of a model's and a guide's own networks next to x."""
+    first, encoder = OneLayerModel(data.ndims, data.prob), OneLayerGuide()
+    if hasattr(model, "p_x"):
+        del first.p_x  # a module, in whose place a function may come
+        first.p_x = model.p_x
+    encoder.q_z1 = guide.q_z1
+    return first, encoder
 
 
 class _Training:
@@ -177,13 +177,15 @@ class _Training:
     def __init__(
         self,
         run: Run,
+        model: Model,
+        guide: Guide,
         config: Config,
         wide: int,
         quiet: bool,
         on_step: Callable[[int], None] | None,
         checkpoint: Checkpoint | None,
     ) -> None:
-        self.config, self.recipe = config, config.recipe
+        self.model, self.guide, self.config, self.recipe = model, guide, config, config.recipe
         self.run, self.wide, self.quiet, self.on_step, self.checkpoint = run, wide, quiet, on_step, checkpoint
         self.numbers = (_FIRST, _MAIN) if self.recipe.first_steps else (_MAIN, _AGAIN)
         self.stage = self._stage(self.numbers[0])
@@ -199,8 +201,8 @@ class _Training:
         first, main = self.recipe.stages()
         begin, end = self.recipe.first_steps, self.recipe.steps
         if number == _FIRST:
-            return _Stage(number, *_first_layer(self.run), first, 1, range(begin))
-        return _Stage(number, self.run.model, self.run.guide, main, self.wide, range(begin, end))
+            return _Stage(number, *_first_layer(self.model, self.guide, self.run.data), first, 1, range(begin))
+        return _Stage(number, self.model, self.guide, main, self.wide, range(begin, end))
 
     def _check(self, left: dict[str, Any]) -> None:
         """Refuse a state that is none of this training; `_resume` does of its optimisers and generators."""

@@ -117,15 +117,7 @@ _MIN_SEEN = 8
 # Two layers need many particles for the KL terms between z1 and z2, and few for the reconstruction.
 _DEFAULT = {
     1: Recipe(
-        ONE_LAYER,
-        "elbo",
-        1000,
-        lr=5e-3,
-        lr_final=1e-5,
-        particles=64,
-        noise_width=3.5,
-        clip=1.0,
-        first=FirstStage(0.4),
+        ONE_LAYER, "elbo", 1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=3.5, clip=1.0, first=FirstStage(0.4)
     ),
     2: Recipe(
         TWO_LAYER,
