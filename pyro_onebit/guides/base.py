@@ -31,8 +31,10 @@ class Guide(Program):
     learns_start: ClassVar[bool] = False
     #: How many times the recipe's steps it takes.
     effort: ClassVar[int] = 1
-    #: Its first learning rate; None: the recipe's.
+    #: Its first learning rate, after a first stage if it has one; None: the recipe's.
     lr: ClassVar[float | None] = None
+    #: Its last one; None: the recipe's.
+    lr_final: ClassVar[float | None] = None
     #: Whether its parameters move where its density is zero.
     moving_support: ClassVar[bool] = False
 

@@ -23,7 +23,8 @@ class TwoLayerGuide(MarkovGuide):
 
     learns_start: ClassVar[bool] = True
     effort: ClassVar[int] = 1
-    lr: ClassVar[float] = 1e-3
+    lr: ClassVar[float] = 1e-4
+    lr_final: ClassVar[float] = 1e-5
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()
@@ -48,7 +49,8 @@ class TwoLayerSkipGuide(SkipGuide):
 
     learns_start: ClassVar[bool] = True
     effort: ClassVar[int] = 1
-    lr: ClassVar[float] = 1e-3
+    lr: ClassVar[float] = 1e-4
+    lr_final: ClassVar[float] = 1e-5
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()

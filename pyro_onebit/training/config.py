@@ -160,8 +160,9 @@ class Config(Settings):
                 if self.layers == 1:
                     # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
                     steps = round(steps / (4.0 * self.prob * (1.0 - self.prob)))
+            lr, lr_final = guide.lr or recipe.lr, guide.lr_final or recipe.lr_final
             arch = replace(recipe.arch, start=start)
-            recipe = replace(recipe, steps=steps, lr=guide.lr or recipe.lr, arch=arch, first=first)
+            recipe = replace(recipe, steps=steps, lr=lr, lr_final=lr_final, arch=arch, first=first)
         if not OBJECTIVES[str(self.objective)].recorded:
             rows = recipe.rows if recipe.particles is None else _ROWS
             recipe = replace(recipe, particles=None, rows=rows, samples=_SAMPLES)
