@@ -23,6 +23,7 @@ from pyro_onebit import RECIPES, Config, Recipe, register_recipe
 from pyro_onebit.nn import PLAIN
 from pyro_onebit.plots import LIGHT, PALETTE
 from pyro_onebit.studies import run_study
+from pyro_onebit.training import FirstStage
 
 WHOLE = "default"
 
@@ -30,7 +31,7 @@ WHOLE = "default"
 def variants() -> dict[str, Recipe]:
     """The default recipe, and it with one part replaced by what is usual."""
     whole: Recipe = RECIPES["default"](2)
-    arch, start = whole.arch, whole.arch.start
+    arch = whole.arch
     assert whole.particles
     assert whole.clip
     rows = 2 * whole.particles
@@ -43,9 +44,9 @@ def variants() -> dict[str, Recipe]:
         "Adam alone": replace(whole, soap=False),
         "no clipping": replace(whole, clip=None),
         "x not averaged": replace(whole, arch=replace(arch, average=False)),
-        "bends not spread": replace(whole, arch=replace(arch, start=replace(start, spread=None, head=1.0))),
-        "z2 not stretched": replace(whole, arch=replace(arch, stretch=False)),
-        "random start": replace(whole, arch=replace(arch, start=PLAIN)),
+        "no transport": replace(whole, arch=replace(arch, transport=False)),
+        "planted start": replace(whole, first=FirstStage()),
+        "no first stage": replace(whole, arch=replace(arch, start=PLAIN), first=FirstStage()),
     }
 
 

@@ -86,7 +86,9 @@ def test_what_a_guide_declares() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("efort", 3), ("learning_rate", 1e-3), ("starts", None), ("bins", 16)])
 def test_a_misspelt_declaration_is_an_error(name: str, value: object) -> None:
-    with pytest.raises(InputError, match=rf"has a constant '{name}'; a guide declares layers, start, effort, lr"):
+    with pytest.raises(
+        InputError, match=rf"has a constant '{name}'; a guide declares layers, start, learns_start, effort, lr"
+    ):
         register_guide("mine")(type("Mine", (GaussianGuide,), {name: value}))
     assert "mine" not in GUIDES
 

@@ -1,7 +1,7 @@
 """Files: read with a limit, written whole or not at all, locked, and never in place of what is not ours."""
 
 from pyro_onebit.files.locks import is_locked, lock
-from pyro_onebit.files.reading import load_tensors, read_json, read_table, read_whole
+from pyro_onebit.files.reading import read_json, read_table, read_whole
 from pyro_onebit.files.restoring import ordered_fields, restored
 from pyro_onebit.files.writing import (
     check_writable,
@@ -18,7 +18,6 @@ __all__ = [
     "check_writable",
     "claim",
     "is_locked",
-    "load_tensors",
     "lock",
     "ordered_fields",
     "read_json",

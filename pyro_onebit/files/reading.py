@@ -6,12 +6,10 @@ import csv
 import io
 import json
 import stat
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.memory import check_memory
@@ -47,30 +45,6 @@ def read_whole(path: Path, limit: int | None = None, *, magic: bytes = b"", copi
             return head + file.read()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-
-
-def load_tensors(path: Path, limit: int) -> dict[str, Any]:
-    """What `torch.save` wrote of tensors, numbers, strings, lists and dictionaries; nothing in it is executed.
-
-    Arguments:
-        path: The file.
-        limit: Bytes that it may unpack to; what claims more is not unpacked.
-
-    Raises:
-        InputError: If it cannot be read, is damaged, or unpacks to more.
-    """
-    content = io.BytesIO(read_whole(path, limit))
-    try:
-        with zipfile.ZipFile(content) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size <= limit:
-            content.seek(0)
-            loaded: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-            return loaded
-    except Exception as error:  # torch.load raises whatever the damage leads it to
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{path} is damaged: {reason[0][:120]}") from None
-    raise InputError(f"{path} is damaged: it unpacks to {size} bytes, where {limit} are the most it can have")
 
 
 def read_table(path: Path, limit: int = _MAX_TEXT_BYTES) -> pd.DataFrame:

@@ -27,10 +27,14 @@ class Guide(Program):
     layers: ClassVar[int] = 1
     #: Where training starts, model included; None: where the recipe says.
     start: ClassVar[Start | None] = None
+    #: Whether it starts around what its Gaussian q(z1|x) has learned from random weights in a first stage instead.
+    learns_start: ClassVar[bool] = False
     #: How many times the recipe's steps it takes.
     effort: ClassVar[int] = 1
-    #: Its first learning rate; None: the recipe's.
+    #: Its first learning rate, after a first stage if it has one; None: the recipe's.
     lr: ClassVar[float | None] = None
+    #: Its last one; None: the recipe's.
+    lr_final: ClassVar[float | None] = None
     #: Whether its parameters move where its density is zero.
     moving_support: ClassVar[bool] = False
 
@@ -82,6 +86,7 @@ class _TwoLayers(Guide):
     """
 
     layers: ClassVar[int] = 2
+    effort: ClassVar[int] = 2
 
     def forward(self, x: Tensor) -> None:
         """Draw z1 and z2, each ``(rows, 1)``, given rows x ``(rows, ndims)``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.exact import optimum
@@ -14,6 +14,8 @@ from pyro_onebit.nn import ONE_LAYER, Architecture, CodewordNet
 @register_guide("gaussian")
 class GaussianGuide(OneLayerGuide):
     r""":math:`q(z_1 \mid x) = N(m(x), v(x))`. Arguments: as for `OneLayerGuide`."""
+
+    learns_start: ClassVar[bool] = True
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = ONE_LAYER) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.guides.base import MarkovGuide, MeanFieldGuide, SkipGuide, TopDownGuide, register_guide
@@ -19,6 +20,11 @@ class TwoLayerGuide(MarkovGuide):
 
     Arguments: as for `OneLayerGuide`.
     """
+
+    learns_start: ClassVar[bool] = True
+    effort: ClassVar[int] = 1
+    lr: ClassVar[float] = 1e-4
+    lr_final: ClassVar[float] = 1e-5
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()
@@ -40,6 +46,11 @@ class TwoLayerSkipGuide(SkipGuide):
 
     Arguments: as for `OneLayerGuide`.
     """
+
+    learns_start: ClassVar[bool] = True
+    effort: ClassVar[int] = 1
+    lr: ClassVar[float] = 1e-4
+    lr_final: ClassVar[float] = 1e-5
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from pyro.distributions import Independent
 from torch import Tensor
 
-from pyro_onebit.data import ideal_threshold
 from pyro_onebit.nn.architecture import Architecture, Start
 from pyro_onebit.nn.network import Network, normal, spread_bends, variance_of
+from pyro_onebit.nn.transport import Transport
 
 
 class GaussianNet(Network):
@@ -22,73 +21,59 @@ class GaussianNet(Network):
         context_dim: Dimensions of the rows x ``(..., ndims)`` that it is given, too; 0: none.
     """
 
-    variance_bias: Tensor
-
     def __init__(self, input_dim: int, width: int, arch: Architecture, prob: float, context_dim: int = 0) -> None:
         super().__init__(input_dim, width, [1, 1], arch, prob, context_dim)
-
-    def reset_parameters(self, start: Start, prob: float) -> None:
-        """Draw initial weights anew and set the skips."""
-        super().reset_parameters(start, prob)
-        self._set(variance_bias=start.variance_bias)
 
     def forward(self, c: Tensor, x: Tensor | None = None) -> Independent:
         """The conditional given c, and rows x."""
         mean, raw = self._outputs(c, x)
-        return normal(mean, self._variance(raw).sqrt())
-
-    def _variance(self, raw: Tensor) -> Tensor:
-        return variance_of(raw + self.variance_bias)
+        return normal(mean, variance_of(raw).sqrt())
 
 
-class StretchNet(GaussianNet):
-    r"""p(z1|z2) and q(z2|z1) in the coordinate in which both are nearly the identity.
+class TransportNet(Network):
+    r"""p(z1|z2) and q(z2|z1) around the map h that carries the starting q(z1) to the prior of z2 (`Transport`).
 
-    An ideal z2 puts the codewords on either side of a threshold t, and the wide gap between the
-    modes of z1 onto a sliver around it. In :math:`a = \operatorname{asinh}((z_2 - t)/\delta)` the
-    standard normal is bimodal like q(z1), and the map between the two is smooth.
+    `down`: :math:`z_1 \mid z_2 \sim N(u(z_2) + s\,m(u(z_2)),\, (s\,\beta(u(z_2)))^2)`, u the inverse of h, s the mean
+    of the starting standard deviations of q(z1|x).
+    Otherwise :math:`z_2 \mid z_1 \sim N(h(z),\, (h'(z)\,s\,\beta(z_1))^2)` with :math:`z = z_1 + s\,m(z_1)`.
 
-    `down`: :math:`z_1 \mid z_2 \sim N(s\,a/2 + m(a/2),\, v(a/2))`, s the skip's slope.
-    Otherwise :math:`z_2 \mid z_1 \sim N(t + \delta \sinh\alpha,\, (\delta \cosh(\alpha)\,\beta)^2)`
-    with :math:`\alpha = 2 s z_1 + m(z_1)` and :math:`\beta = \operatorname{softplus}(\cdot)`.
+    With m = 0 and one :math:`\beta` for both, the joint KL is of the order of :math:`\beta^2`.
 
     Arguments:
         arch: Sizes and start.
-        prob: Probability of codeword 1, which lies above the threshold.
+        prob: Probability of codeword 1.
         down: Whether from z2 to z1.
         context_dim: Dimensions of the rows x ``(..., ndims)`` that it is given, too; 0: none.
     """
 
-    delta: Tensor
-    gain: Tensor
-    threshold: Tensor
+    unit: Tensor
+    beta: Tensor
 
     def __init__(self, arch: Architecture, prob: float, *, down: bool, context_dim: int = 0) -> None:
         self.down = down
-        super().__init__(1, arch.width_z, arch, prob, context_dim)
+        super().__init__(1, arch.width_z, [1, 1], arch, prob, context_dim)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
         super().reset_parameters(start, prob)
-        self._set(delta=start.delta, gain=2.0 * start.skip, threshold=ideal_threshold(prob))
-        if start.spread is not None:
-            spread_bends(self.net, start.spread, start.head)
+        spread_bends(self.net)
+        scales = start.scales()
+        self._set(unit=sum(scales) / len(scales), beta=start.beta)
+        self.transport = Transport(start.means(prob), scales, (1.0 - prob, prob))
 
     def forward(self, c: Tensor, x: Tensor | None = None) -> Independent:
         """The conditional of one of z1 and z2 given the other, c of shape ``(..., 1)``, and rows x."""
         if self.down:
-            a = 0.5 * torch.asinh((c - self.threshold) / self.delta)
-            mean, raw = self._outputs(a, x)
-            return normal(0.5 * self.gain * a + mean, self._variance(raw).sqrt())
-        mean, raw = self._outputs(c, x)
-        alpha = self.gain * c + mean
-        return normal(
-            self.threshold + self.delta * torch.sinh(alpha), self.delta * torch.cosh(alpha) * self._variance(raw)
-        )
+            u = self.transport.inverse(c)
+            shift, raw = self._outputs(u, x)
+            return normal(u + self.unit * shift, self.unit * self.beta * raw.exp())
+        shift, raw = self._outputs(c, x)
+        h, log_slope = self.transport(c + self.unit * shift)
+        return normal(h, self.unit * self.beta * (log_slope + raw).exp())
 
 
-def between_latents(arch: Architecture, prob: float, *, down: bool, context_dim: int = 0) -> GaussianNet:
-    """p(z1|z2) if `down`, otherwise q(z2|z1), in the architecture's coordinate; arguments as for `StretchNet`."""
-    if arch.stretch:
-        return StretchNet(arch, prob, down=down, context_dim=context_dim)
+def between_latents(arch: Architecture, prob: float, *, down: bool, context_dim: int = 0) -> Network:
+    """p(z1|z2) if `down`, otherwise q(z2|z1), as the architecture has it; arguments as for `TransportNet`."""
+    if arch.transport:
+        return TransportNet(arch, prob, down=down, context_dim=context_dim)
     return GaussianNet(1, arch.width_z, arch, prob, context_dim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pyro.distributions import Independent, Normal, TransformedDistribution
 from pyro.distributions.transforms import AffineTransform
@@ -18,7 +20,7 @@ class RowNet(Network):
 
     low: Tensor
     high: Tensor
-    variance_bias: Tensor
+    variance_biases: Tensor
 
     def __init__(self, ndims: int, param_dims: list[int], arch: Architecture, prob: float) -> None:
         self.divisor = ndims if arch.average else 1
@@ -28,12 +30,22 @@ class RowNet(Network):
         """Draw initial weights anew and set the skips."""
         super().reset_parameters(start, prob)
         low, high = start.means(prob)
-        self._set(variance_bias=start.variance_bias, low=low, high=high)
+        self._set(low=low, high=high, variance_biases=_biases(start))
         with torch.no_grad():
             self.net.layers[0].weight.mul_(self.divisor)
 
     def _start(self, c: Tensor) -> Tensor:
         return torch.lerp(self.low, self.high, c.mean(-1, keepdim=True))
+
+    def _scale(self, c: Tensor, raw: Tensor) -> Tensor:
+        low, high = self.variance_biases
+        bias = torch.lerp(low, high, c.mean(-1, keepdim=True))
+        return variance_of(raw + bias).sqrt()
+
+
+def _biases(start: Start) -> list[float]:
+    """What is added to the inputs of the variances' softplus."""
+    return [math.log(math.expm1(scale**2)) for scale in start.scales()]
 
 
 class CodewordNet(RowNet):
@@ -45,7 +57,7 @@ class CodewordNet(RowNet):
     def forward(self, c: Tensor) -> Independent:
         """The conditional given rows c."""
         mean, raw = self.net(c / self.divisor)
-        return normal(self._start(c) + mean, variance_of(raw + self.variance_bias).sqrt())
+        return normal(self._start(c) + mean, self._scale(c, raw))
 
 
 class MixtureNet(RowNet):
@@ -64,14 +76,14 @@ class MixtureNet(RowNet):
     def reset_parameters(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
         super().reset_parameters(start, prob)
-        self._set(shrink=[0.5**k if start.separation else 1.0 for k in range(self.components)])
+        self._set(shrink=[0.5**k if start.holds_the_bit else 1.0 for k in range(self.components)])
 
     def forward(self, c: Tensor) -> Independent:
         """The conditional given rows c."""
         logits, mean, raw = self.net(c / self.divisor)
         centre = 0.5 * (self.low + self.high)
         loc = centre + self.shrink * (self._start(c) - centre + mean)
-        scale = self.shrink * variance_of(raw + self.variance_bias).sqrt()
+        scale = self.shrink * self._scale(c, raw)
         # The event dimension stands before the components'.
         parts = (part[..., None, :] for part in (logits + self.shrink.log(), loc, scale))
         return NormalMixture(*parts).to_event(1)
@@ -84,7 +96,7 @@ class MixturePriorNet(Network):
     """
 
     means: Tensor
-    variance_bias: Tensor
+    variance_biases: Tensor
 
     def __init__(self, arch: Architecture, prob: float) -> None:
         super().__init__(1, arch.width_x, [2, 2, 2], arch, prob)
@@ -92,12 +104,12 @@ class MixturePriorNet(Network):
     def reset_parameters(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
         super().reset_parameters(start, prob)
-        self._set(variance_bias=start.variance_bias, means=list(start.means(prob)))
+        self._set(variance_biases=_biases(start), means=list(start.means(prob)))
 
     def forward(self, like: Tensor) -> Independent:
         """The prior of event shape ``(1,)``, of the dtype and device of `like`."""
         logits, mean, raw = self.net(like.new_ones(1, 1))
-        return NormalMixture(logits, self.means + mean, variance_of(raw + self.variance_bias).sqrt()).to_event(1)
+        return NormalMixture(logits, self.means + mean, variance_of(raw + self.variance_biases).sqrt()).to_event(1)
 
 
 class SplineNet(RowNet):
@@ -116,8 +128,7 @@ class SplineNet(RowNet):
         # With raw values of 0 the spline is the identity.
         knots = (widths.softmax(-1), heights.softmax(-1), softplus(slopes + UNIT_BIAS), middles.sigmoid())
         spline = IncreasingSpline([part.double() for part in knots], bound=RANGE + 1.0, order="linear")
-        scale = variance_of(raw + self.variance_bias).sqrt()
-        affine = AffineTransform(self._start(c) + mean, scale)
+        affine = AffineTransform(self._start(c) + mean, self._scale(c, raw))
         base = Normal(torch.zeros_like(mean), torch.ones_like(mean))
         return TransformedDistribution(base, [spline, affine]).to_event(1)
 

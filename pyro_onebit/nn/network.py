@@ -14,8 +14,8 @@ from pyro_onebit.nn.architecture import Architecture, Start
 
 #: Added to every variance, so that none can reach zero.
 MIN_VARIANCE = 1e-8
-#: Half the range of z1 over which the bends of `Start.spread` are laid out.
-RANGE = 5.0
+#: Half the range of z1 over which the bends of a network between z1 and z2 are laid out, and their slope.
+RANGE, _SLOPE = 5.0, 3.0
 #: The softplus of this is 1.
 UNIT_BIAS = 0.5413248546129181
 
@@ -23,7 +23,7 @@ UNIT_BIAS = 0.5413248546129181
 class Network(nn.Module):
     """A dense network, and the skips around it as buffers: they are saved with the parameters.
 
-    Skips are set by `reset_parameters`, as tensors of shape ``()``.
+    Skips are set by `reset_parameters`, as tensors of the shape of what they are given as.
 
     Arguments:
         input_dim: Dimensions of its input.
@@ -53,6 +53,9 @@ class Network(nn.Module):
                 self.context.weight.mul_(self.context_divisor)
         for layer in self.net.layers:
             layer.reset_parameters()
+        with torch.no_grad():
+            for values in self.net.layers[-1].parameters():
+                values.mul_(start.head)
 
     def _outputs(self, c: Tensor, x: Tensor | None) -> Any:
         """What the network makes of its input ``(..., input_dim)`` and, if it is given any, rows ``(..., ndims)``."""
@@ -78,13 +81,14 @@ def variance_of(raw: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def spread_bends(net: DenseNN, slope: float, head: float) -> None:
-    """Start the units of the first layer with their bends evenly over the latents' range (`Start.spread`)."""
-    first, last = net.layers[0], net.layers[-1]
+def spread_bends(net: DenseNN) -> None:
+    """Start the units of the first layer with their bends evenly over the range of z1.
+
+    A network of one input learns a local correction as soon as one unit bends near it.
+    """
+    first = net.layers[0]
     units = len(first.bias)
-    signed = slope * (0.5 + torch.rand(units)) * torch.where(torch.rand(units) < 0.5, -1.0, 1.0)
+    signed = _SLOPE * (0.5 + torch.rand(units)) * torch.where(torch.rand(units) < 0.5, -1.0, 1.0)
     bends = RANGE * (2.0 * (torch.arange(units) + torch.rand(units)) / units - 1.0)
     first.weight[:, 0] = signed
     first.bias.copy_(-signed * bends)
-    last.weight.mul_(head)
-    last.bias.mul_(head)

@@ -24,7 +24,6 @@ from pyro_onebit.files import (
     check_writable,
     claim,
     is_locked,
-    load_tensors,
     lock,
     read_json,
     read_table,
@@ -43,18 +42,16 @@ from pyro_onebit.studies.schema import complete_metrics
 from pyro_onebit.training import IDENTITY, AnyConfig, Config, Recipe, Run, Settings, build, differences, fit
 
 #: Raised when the meaning of what a run directory holds changes. What is added does not change it: it has a default.
-_FORMAT = 3
+_FORMAT = 4
 #: In a run's directory while it is trained.
 _LOCK, _PROGRESS = ".lock", "progress.safetensors"
 _CONFIG, _PARAMETERS, _HISTORY, _METRICS = "config.json", "parameters.safetensors", "history.csv", "metrics.json"
 _POSTERIOR = "posterior.nc"
-#: The parameters' file of format 2.
-_PARAMETERS_2 = "checkpoint.pt"
 #: What each file of a run is recognised by: one that is not ours is not replaced.
 _MARKS = {
     _CONFIG: rb'"format": \d+,\s+"version": ',
     _PARAMETERS: STATE_MARK,
-    _HISTORY: table_mark(["attempt", "step"]),
+    _HISTORY: table_mark(["stage", "step"]),
     _METRICS: rb'"kl_aggregate": ',
     _PROGRESS: STATE_MARK,
     _POSTERIOR: INFERENCE_DATA_MARK,
@@ -213,7 +210,7 @@ def load_config(path: str | Path) -> AnyConfig:
 
 
 def load_run(path: str | Path, *, model: Any = None, guide: Any = None) -> Run:
-    """Read a run that `save_run` wrote, this version's or, since format 2, an earlier one's.
+    """Read a run that `save_run` wrote.
 
     Arguments:
         path: The run's directory.
@@ -302,12 +299,10 @@ def read_versions(path: Path) -> dict[str, str]:
 def _read_config(path: Path) -> tuple[AnyConfig, Recipe | None]:
     """What a run's ``config.json`` says, and how the run was trained; None: by hand."""
     content = read_json(path)
-    if content.get("format") == 2:
-        content = _from_format_2(content)
     if content.get("format") != _FORMAT:
         raise InputError(
             f"{path} has format {content.get('format')!r}, written by version {content.get('version')!r}; "
-            f"version {version('pyro-onebit')} reads formats 2 and {_FORMAT}"
+            f"version {version('pyro-onebit')} reads format {_FORMAT}; train it again"
         )
     check_known(content.get("config"), content.get("origins"))
     try:
@@ -318,13 +313,6 @@ def _read_config(path: Path) -> tuple[AnyConfig, Recipe | None]:
         raise InputError(f"{path} is damaged, or of a later version: {error}") from None
 
 
-def _from_format_2(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Format 2 had the configuration's values among the file's own."""
-    own = ("format", "version", "versions", "recipe")
-    config = {name: value for name, value in content.items() if name not in own}
-    return {"format": 3, "config": config, "recipe": content.get("recipe")}
-
-
 def _load_parameters(path: Path, model: nn.Module, guide: nn.Module) -> None:
     """Put a run's parameters in place."""
     programs = {"model": model, "guide": guide}
@@ -332,11 +320,7 @@ def _load_parameters(path: Path, model: nn.Module, guide: nn.Module) -> None:
     # A file's own overhead is a few hundred bytes a tensor.
     limit = 2 * expected + 2**20
     file = path / _PARAMETERS
-    if not file.exists() and (path / _PARAMETERS_2).exists():
-        file = path / _PARAMETERS_2
-        states: dict[str, Any] = load_tensors(file, limit)
-    else:
-        states = _load_safetensors(file, limit)
+    states = _load_safetensors(file, limit)
     try:
         for name, program in programs.items():
             program.load_state_dict(states[name])

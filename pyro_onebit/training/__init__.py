@@ -15,7 +15,7 @@ from pyro_onebit.training.objectives import (
     register_objective,
 )
 from pyro_onebit.training.optimizers import SOAP, OneOptimizer, make_optimizers
-from pyro_onebit.training.recipes import Recipe, register_recipe
+from pyro_onebit.training.recipes import FirstStage, Recipe, register_recipe
 from pyro_onebit.training.run import AnyConfig, Checkpoint, Run, build
 from pyro_onebit.training.step import CompiledELBO, EagerELBO
 
@@ -34,6 +34,7 @@ __all__ = [
     "Config",
     "DoublyReparameterised",
     "EagerELBO",
+    "FirstStage",
     "FreeBitsELBO",
     "LatticeNoise",
     "Objective",

@@ -11,13 +11,15 @@ import torch
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError
+from pyro_onebit.exact import gaussian_optimum
 from pyro_onebit.files import ordered_fields
-from pyro_onebit.nn import PLAIN
+from pyro_onebit.nn import PLAIN, Start, start_around
 from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
 from pyro_onebit.reproducibility import check_seed
 from pyro_onebit.training.optimizers import find_optimizer
-from pyro_onebit.training.recipes import Recipe
+from pyro_onebit.training.recipes import FirstStage, Recipe
 
+StartName = Literal["random", "analytic"]
 Dtype = Literal["float32", "float64"]
 Device = Literal["cpu", "cuda"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -40,6 +42,8 @@ class Settings:
 
     Arguments:
         prob: Probability of codeword 1.
+        start: Where the Gaussian guides' training starts: ``random``, from random weights, in two stages; ``analytic``,
+            around the best Gaussian q(z1|x), as it is known.
         preset: The recipe: the default, the same with more steps, the original experiment's, or one that is brought.
         steps: Steps, if not the recipe's.
         lr: First learning rate, if not the recipe's.
@@ -55,6 +59,7 @@ class Settings:
     """
 
     prob: float = 0.5
+    start: StartName = "random"
     preset: str = "default"
     steps: int | None = None
     lr: float | None = None
@@ -95,7 +100,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         OneBitData(self.ndims, self.prob)
         recipe = RECIPES.find(self.preset)
-        for name, known in (("dtype", get_args(Dtype)), ("device", get_args(Device))):
+        for name, known in (("start", get_args(StartName)), ("dtype", get_args(Dtype)), ("device", get_args(Device))):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
         if not isinstance(self.layers, int) or self.layers not in DEFAULT_MODELS:
@@ -118,6 +123,11 @@ class Config(Settings):
                 f"objective {self.objective!r} is wrong for guide {self.guide!r}, whose parameters move where its "
                 f"density is zero; take one of {', '.join(pathwise)}"
             )
+        if self.start == "analytic" and not (GUIDES[str(self.guide)].learns_start and recipe(self.layers).first.share):
+            raise InputError(
+                f"start is 'analytic', and guide {self.guide!r} with preset {self.preset!r} has a start of its own; "
+                f"leave it out"
+            )
         check_seed(self.seed)
         if self.steps is not None and not 1 <= self.steps <= _MAX_STEPS:
             raise InputError(f"steps is {self.steps}; it must be from 1 to {_MAX_STEPS}")
@@ -135,18 +145,24 @@ class Config(Settings):
         """The recipe that it is trained by: its preset's, with what its guide and the configuration change.
 
         With one dimension there is nothing for a latent to make agree: without one the loss is the
-        entropy, and no loss is lower. Then none is planted.
+        entropy, and no loss is lower. Then no bit is planted.
         """
         recipe: Recipe = RECIPES[self.preset](self.layers)
-        start = recipe.arch.start
+        start, guide = recipe.arch.start, GUIDES[str(self.guide)]
         if start != PLAIN:
-            guide = GUIDES[str(self.guide)]
-            start = PLAIN if self.ndims == 1 else guide.start or start
-            steps, lr = recipe.steps * guide.effort, guide.lr or recipe.lr
-            if self.layers == 1:
-                # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
-                steps = round(steps / (4.0 * self.prob * (1.0 - self.prob)))
-            recipe = replace(recipe, steps=steps, lr=lr, arch=replace(recipe.arch, start=start))
+            steps, first = recipe.steps * guide.effort, recipe.first
+            if guide.learns_start and self.start == "random" and first.share:
+                start = PLAIN
+            elif guide.learns_start and first.share:
+                start, steps, first = self._analytic_start(), steps - recipe.first_steps, FirstStage()
+            else:
+                start, first = PLAIN if self.ndims == 1 else guide.start or start, FirstStage()
+                if self.layers == 1:
+                    # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
+                    steps = round(steps / (4.0 * self.prob * (1.0 - self.prob)))
+            lr, lr_final = guide.lr or recipe.lr, guide.lr_final or recipe.lr_final
+            arch = replace(recipe.arch, start=start)
+            recipe = replace(recipe, steps=steps, lr=lr, lr_final=lr_final, arch=arch, first=first)
         if not OBJECTIVES[str(self.objective)].recorded:
             rows = recipe.rows if recipe.particles is None else _ROWS
             recipe = replace(recipe, particles=None, rows=rows, samples=_SAMPLES)
@@ -155,7 +171,16 @@ class Config(Settings):
         elif self.particles:
             recipe = replace(recipe, samples=self.particles)
         arch = replace(recipe.arch, **self._given("width_x", "width_z", "hidden_layers"))
-        return replace(recipe, arch=arch, **self._given("steps", "lr", "noise_width", "optimizer", "schedule"))
+        objective = str(self.objective)
+        return replace(
+            recipe, objective=objective, arch=arch, **self._given("steps", "lr", "noise_width", "optimizer", "schedule")
+        )
+
+    def _analytic_start(self) -> Start:
+        if self.layers == 2 and self.ndims > 1:
+            return start_around((-1.0, 1.0), (0.1, 0.1), 2, self.ndims)
+        best = gaussian_optimum(self.ndims, self.prob)
+        return start_around(best.loc, best.scale, self.layers, self.ndims)
 
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -15,20 +16,18 @@ from torch import Tensor, nn
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.display import progress
-from pyro_onebit.errors import InputError, NotCompilableError, ProgramError, TrainingError
-from pyro_onebit.guides import Guide
+from pyro_onebit.errors import InputError, ProgramError, TrainingError
+from pyro_onebit.guides import Guide, OneLayerGuide
 from pyro_onebit.memory import check_memory
-from pyro_onebit.models import Model
-from pyro_onebit.nn import PLAIN
-from pyro_onebit.programs import Pair, Program
-from pyro_onebit.registry import OBJECTIVES
+from pyro_onebit.models import Model, OneLayerModel
+from pyro_onebit.nn import PLAIN, Start, start_around
+from pyro_onebit.programs import Pair
 from pyro_onebit.reproducibility import default_dtype, usual_arithmetic
 from pyro_onebit.training.config import DTYPES, Config
-from pyro_onebit.training.lattice import LatticeNoise
 from pyro_onebit.training.optimizers import OneOptimizer
 from pyro_onebit.training.recipes import Recipe
 from pyro_onebit.training.run import Checkpoint, Run, build, check_like
-from pyro_onebit.training.step import CompiledELBO, EagerELBO
+from pyro_onebit.training.step import make_estimator
 
 #: A history has about this many rows, whatever the number of steps.
 _HISTORY_ROWS = 100
@@ -61,9 +60,11 @@ def fit(
 
     A `Run` that holds them already changes with them; for another one, `build` makes new ones.
 
-    The default recipes start with the bit in the latent. Where that ends at a loss no lower than
-    that of ignoring the latent altogether (ndims times the entropy; so it is at ndims 1), the run
-    begins again from the plain start, and the better outcome stands. Both count as its time.
+    By the default recipes the Gaussian guides learn in two stages. First their q(z1|x) and the model's p(x|z1) are
+    trained alone, as one layer, from random weights; then all is trained, with new networks around what q(z1|x) has
+    learned. Other guides start with the bit in the latent. Where that ends at a loss no lower than that of ignoring
+    the latent altogether (ndims times the entropy), the run begins again from random weights, and the better outcome
+    stands. All stages count as its time.
 
     Arguments:
         model: A Pyro model of rows x.
@@ -72,7 +73,7 @@ def fit(
         config: Objective, preset, seed; its ndims, prob and guide describe `model`, `guide`, `data`.
         quiet: Show no progress bar (none is shown either where standard error is no terminal).
         on_step: Called with its number after each step.
-        checkpoint: Where the state is kept; what is there already is gone on from.
+        checkpoint: Where the state is kept, and from which the training resumes.
 
     What the caller has set of torch, numpy or Pyro makes no difference, and is as before afterwards. Several threads
     train one after the other, for torch and Pyro have one state in a process: train side by side in processes.
@@ -105,11 +106,9 @@ def fit(
     with _isolated(config):
         # The latents that x depends on, and those that the guide draws before.
         wide = 1 + pair.guide.latents.index(pair.latents[0])
-        training = _Training(run, config, wide, quiet, on_step, checkpoint)
+        training = _Training(run, model, guide, config, wide, quiet, on_step, checkpoint)
         try:
-            training.first()
-            if _is_worse_than_no_latent(run, config):
-                training.again()
+            training.train()
         except ArithmeticError as error:
             raise TrainingError(f"{error}; the last parameters before it are kept", run) from None
     return run
@@ -136,68 +135,61 @@ def _shapes(program: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in program.state_dict().items()}
 
 
-def _is_worse_than_no_latent(run: Run, config: Config) -> bool:
+def _is_worse_than_no_latent(run: Run) -> bool:
     """Whether a run that was started with its bit in the latent would do better without one.
 
     A decoder that ignores z, and a guide that is the prior, cost ndims times the entropy.
     """
-    planted = config.recipe.arch.start != PLAIN
-    return planted and run.metrics["loss"] >= run.data.ndims * run.data.entropy
+    assert run.recipe is not None
+    planted = run.recipe.arch.start.holds_the_bit
+    return planted and bool(run.metrics["loss"] >= run.data.ndims * run.data.entropy)
 
 
-def _on_lattice(run: Run, config: Config, particles: int, wide: int) -> tuple[Any, LatticeNoise]:
-    """The run's objective with so many particles, and the noise to evaluate it under."""
-    noise = LatticeNoise(particles, run.data.probs, config.recipe.noise_width, wide)
-    return OBJECTIVES[str(config.objective)](particles), noise
+#: The first layer alone; all that the configuration has; and again from random weights, where a start was in vain.
+_FIRST, _MAIN, _AGAIN = range(3)
 
 
-def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
-    """Whether gradients pass through all of a guide's samples."""
-    with torch.no_grad():
-        sites = Program("guide", guide, x.double()).sites.values()
-    return all(site["fn"].has_rsample for site in sites)
+@dataclass
+class _Stage:
+    """A stage of a training: its programs, their recipe, and its steps as the run counts them."""
+
+    number: int
+    model: Model
+    guide: Guide
+    recipe: Recipe
+    wide: int
+    steps: range
 
 
-def _estimator(run: Run, config: Config, wide: int) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
-    """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by."""
-    recipe, model, guide = config.recipe, run.model, run.guide
-    parameters = [*model.parameters(), *guide.parameters()]
-    # A gradient by the score has no use for noise that is given, and none for weights.
-    if recipe.particles and _is_reparameterised(guide, run.data.codewords):
-        # The two codewords, each with its probability: the loss is per datum already.
-        x = run.data.codewords
-        seen = recipe.seen(run.data.ndims, wide)
-        elbo, noise = _on_lattice(run, config, seen, wide)
-        unseen = _on_lattice(run, config, recipe.particles - seen, wide) if seen < recipe.particles else None
-        try:
-            return CompiledELBO(elbo, model, guide, x, recipe.clip, noise, unseen), x, 1
-        except NotCompilableError:
-            return EagerELBO(elbo, parameters, recipe.clip, noise), x, 1
-    x = run.data.rows(recipe.rows)
-    objective = OBJECTIVES[str(config.objective)]
-    elbo = objective(recipe.samples)
-    if objective.recorded:
-        with suppress(NotCompilableError):
-            return CompiledELBO(elbo, model, guide, x, recipe.clip), x, recipe.rows
-    return EagerELBO(elbo, parameters, recipe.clip), x, recipe.rows
+def _first_layer(model: Model, guide: Guide, data: OneBitData) -> tuple[Model, Guide]:
+    """The one-layer model and guide of a model's and a guide's own networks next to x."""
+    first, encoder = OneLayerModel(data.ndims, data.prob), OneLayerGuide()
+    if hasattr(model, "p_x"):
+        del first.p_x  # a module, in whose place a function may come
+        first.p_x = model.p_x
+    encoder.q_z1 = guide.q_z1
+    return first, encoder
 
 
 class _Training:
-    """A run's attempts at training, from the beginning or from where they were left."""
+    """A run's training, from the beginning or from where it was left."""
 
     def __init__(
         self,
         run: Run,
+        model: Model,
+        guide: Guide,
         config: Config,
         wide: int,
         quiet: bool,
         on_step: Callable[[int], None] | None,
         checkpoint: Checkpoint | None,
     ) -> None:
-        self.config = config
+        self.model, self.guide, self.config, self.recipe = model, guide, config, config.recipe
         self.run, self.wide, self.quiet, self.on_step, self.checkpoint = run, wide, quiet, on_step, checkpoint
-        self.programs: dict[str, Any] = {"model": run.model, "guide": run.guide}
-        #: The first attempt's outcome, while there is a second.
+        self.numbers = (_FIRST, _MAIN) if self.recipe.first_steps else (_MAIN, _AGAIN)
+        self.stage = self._stage(self.numbers[0])
+        #: The planted start's outcome, while there is another attempt.
         self.planted: dict[str, Any] | None = None
         self.left = checkpoint.restore() if checkpoint else None
         if checkpoint and self.left:
@@ -205,18 +197,30 @@ class _Training:
                 self._check(self.left)
             run.history, run.seconds, self.planted = (self.left[name] for name in ("history", "seconds", "planted"))
 
+    def _stage(self, number: int) -> _Stage:
+        first, main = self.recipe.stages()
+        begin, end = self.recipe.first_steps, self.recipe.steps
+        if number == _FIRST:
+            return _Stage(number, *_first_layer(self.model, self.guide, self.run.data), first, 1, range(begin))
+        return _Stage(number, self.model, self.guide, main, self.wide, range(begin, end))
+
     def _check(self, left: dict[str, Any]) -> None:
         """Refuse a state that is none of this training; `_resume` does of its optimisers and generators."""
-        fresh, recipe, planted = self._states(), self.config.recipe, left["planted"]
-        check_like({name: left[name] for name in ("step", "seconds", *fresh)}, {"step": 0, "seconds": 0.0, **fresh})
+        check_like({name: left[name] for name in ("stage", "step", "seconds")}, {"stage": 0, "step": 0, "seconds": 0.0})
+        self.stage = self._stage(self.numbers[self.numbers.index(left["stage"])])
+        fresh, planted, steps = self._states(), left["planted"], self.stage.steps
+        check_like({name: left[name] for name in fresh}, fresh)
+        if (planted is not None) != (self.stage.number == _AGAIN):
+            raise ValueError
         if planted is not None:
             check_like(planted, {**fresh, "loss": 0.0})
-        if not (1 <= left["step"] <= recipe.steps and left["seconds"] >= 0.0):
+        if not (steps.start < left["step"] <= steps.stop and left["seconds"] >= 0.0):
             raise ValueError
-        whole, part = (range(0, steps, _stride(recipe)) for steps in (recipe.steps, left["step"]))
-        rows = [*((0, step) for step in (whole if planted else part)), *((1, step) for step in part if planted)]
+        done = [(number, self._stage(number).steps) for number in self.numbers if number < self.stage.number]
+        done.append((self.stage.number, range(steps.start, left["step"])))
+        rows = [(number, step) for number, own in done for step in own if step % _stride(self.recipe) == 0]
         figures = dict(left["history"])
-        if list(zip(figures.pop("attempt"), figures.pop("step"), strict=True)) != rows:
+        if list(zip(figures.pop("stage"), figures.pop("step"), strict=True)) != rows:
             raise ValueError
         check_like(list(figures.values()), [[0.0] * len(rows)] * len(figures))
 
@@ -224,22 +228,37 @@ class _Training:
     def _on_gpu(self) -> bool:
         return self.config.device == "cuda"
 
-    def first(self) -> None:
-        """Train from the recipe's start, and judge."""
-        if self.planted is None:
-            self._train(0)
+    def train(self) -> None:
+        """Go through the stages, and judge the outcome."""
+        if self.stage.number == _FIRST:
+            self._train()
+            self._begin(_MAIN, self._learned())
+        if self.stage.number == _MAIN:
+            self._train()
             self.run.judge()
-        else:
-            self.run.metrics = {"loss": self.planted["loss"]}
-
-    def again(self) -> None:
-        """Train from the start in which the latents carry nothing; keep the better outcome."""
-        if self.planted is None:
+            if not _is_worse_than_no_latent(self.run):
+                return
             self.planted = {**copy.deepcopy(self._states()), "loss": self.run.metrics["loss"]}
-            for program in self.programs.values():
-                program.reset_parameters(PLAIN, self.run.data.prob)
+            self._begin(_AGAIN, PLAIN)
+        self._again()
+
+    def _begin(self, number: int, start: Start) -> None:
+        self.stage = self._stage(number)
+        for program in (self.stage.model, self.stage.guide):
+            program.reset_parameters(start, self.run.data.prob)
+
+    def _learned(self) -> Start:
+        """The start around what the first stage has learned."""
+        with torch.no_grad():
+            q = self.stage.guide.q_z1(self.run.data.codewords)
+            loc, scale = (tuple(part[:, 0].tolist()) for part in (q.mean, q.stddev))
+        return start_around(loc, scale, self.config.layers, self.config.ndims)
+
+    def _again(self) -> None:
+        """Train from the start in which the latents carry nothing; keep the better outcome."""
+        assert self.planted is not None
         try:
-            self._train(1)
+            self._train()
             better = self.run.judge()["loss"] <= self.planted["loss"]
         except ArithmeticError:
             better = False
@@ -248,60 +267,67 @@ class _Training:
             self.run.judge()
 
     def _states(self) -> dict[str, Any]:
-        return {name: program.state_dict() for name, program in self.programs.items()}
+        return {"model": self.stage.model.state_dict(), "guide": self.stage.guide.state_dict()}
 
     def _load(self, states: dict[str, Any]) -> None:
-        for name, program in self.programs.items():
-            program.load_state_dict(states[name])
+        self.stage.model.load_state_dict(states["model"])
+        self.stage.guide.load_state_dict(states["guide"])
 
-    def _train(self, attempt: int) -> None:
-        programs, device = self.programs.values(), torch.device(self.config.device)
+    def _parameters(self) -> list[nn.Parameter]:
+        return [*self.stage.model.parameters(), *self.stage.guide.parameters()]
+
+    def _train(self) -> None:
+        programs, device = (self.stage.model, self.stage.guide), torch.device(self.config.device)
         try:
             for program in programs:
                 program.to(device)
             with device:
-                self._steps(attempt)
+                self._steps()
         finally:
             for program in programs:
                 program.cpu()
 
-    def _steps(self, attempt: int) -> None:
+    def _steps(self) -> None:
         start = time.perf_counter()
-        run, recipe = self.run, self.config.recipe
-        run.guide.train()
-        estimator, x, rows = _estimator(run, self.config, self.wide)
-        optimizer = OneOptimizer([*run.model.parameters(), *run.guide.parameters()], recipe)
-        svi = SVI(run.model, run.guide, optimizer, estimator, loss_and_grads=estimator)
-        stride = _stride(recipe)
-        begin, spent = self._resume(optimizer, estimator), run.seconds
-        steps: Iterable[int] = range(begin, recipe.steps)
+        run, stage = self.run, self.stage
+        stage.guide.train()
+        estimator, x, rows = make_estimator(stage.model, stage.guide, run.data, stage.recipe, stage.wide)
+        optimizer = OneOptimizer(self._parameters(), stage.recipe)
+        svi = SVI(stage.model, stage.guide, optimizer, estimator, loss_and_grads=estimator)
+        names, stride = ["stage", "step", "loss", *estimator.names, "lr"], _stride(self.recipe)
+        begin, spent = self._resume(optimizer, names), run.seconds
+        # The first layer alone has other terms than the whole: what is not in it costs nothing.
+        known = len(run.history.get("step", []))
+        run.history = {name: run.history.get(name, [0.0] * known) for name in names}
+        steps: Iterable[int] = range(begin, stage.steps.stop)
         # A bar that is not shown would still make a semaphore, and a killed process leave it behind.
         if not self.quiet:
-            steps = progress(steps, quiet=False, initial=begin, total=recipe.steps, leave=False, unit="step")
+            steps = progress(steps, quiet=False, initial=begin, total=self.recipe.steps, leave=False, unit="step")
         try:
             for step in steps:
                 lr = optimizer.lr
-                estimator.set_step(step, recipe.steps)
+                estimator.set_step(step - stage.steps.start, stage.recipe.steps)
                 loss = svi.step(x)
                 if step % stride == 0:
                     terms = {name: value / rows for name, value in estimator.terms.items()}
-                    row = {"attempt": attempt, "step": step, "loss": loss / rows, **terms, "lr": lr}
+                    row = {"stage": stage.number, "step": step, "loss": loss / rows, **terms, "lr": lr}
                     for name, value in row.items():
-                        run.history.setdefault(name, []).append(value)
+                        run.history[name].append(value)
                 if self.on_step is not None:
                     self.on_step(step)
-                if self.checkpoint is not None and (self.checkpoint.due() or step + 1 == recipe.steps):
+                if self.checkpoint is not None and (self.checkpoint.due() or step + 1 == stage.steps.stop):
                     run.seconds = spent + time.perf_counter() - start
                     self._keep(step + 1, optimizer)
         except ArithmeticError as error:
             raise ArithmeticError(f"step {step}: {error}") from None
         finally:
-            run.guide.eval()
+            stage.guide.eval()
             run.seconds = spent + time.perf_counter() - start
 
     def _keep(self, step: int, optimizer: OneOptimizer) -> None:
         assert self.checkpoint is not None
         state = {
+            "stage": self.stage.number,
             "step": step,
             "seconds": self.run.seconds,
             "history": self.run.history,
@@ -315,15 +341,15 @@ class _Training:
     def _generators(self) -> list[Tensor]:
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._on_gpu else [])]
 
-    def _resume(self, optimizer: OneOptimizer, estimator: CompiledELBO | EagerELBO) -> int:
+    def _resume(self, optimizer: OneOptimizer, names: list[str]) -> int:
         """Take up the state that was left, once; the step to begin with."""
         state, self.left = self.left, None
         if self.checkpoint is None or state is None:
-            return 0
+            return self.stage.steps.start
         with self.checkpoint.restoring():
-            if list(state["history"]) != ["attempt", "step", "loss", *estimator.names, "lr"]:
+            if list(state["history"]) != names:
                 raise ValueError
-            step = state["step"]
+            step = state["step"] - self.stage.steps.start
             check_like(state["generators"], self._generators())
             for one, own, fresh in zip(
                 optimizer.optimizers, state["optimizers"], _moments(self._stepped()), strict=True
@@ -343,14 +369,15 @@ class _Training:
             torch.set_rng_state(own)
             if self._on_gpu:
                 torch.cuda.set_rng_state_all(of_gpus)
-            return optimizer.taken
+            optimizer.taken = int(step)
+            return int(state["step"])
 
     def _stepped(self) -> OneOptimizer:
         """The optimisers of copies of the parameters, after a step without a gradient."""
-        copies = [nn.Parameter(p.detach().clone()) for program in self.programs.values() for p in program.parameters()]
+        copies = [nn.Parameter(p.detach().clone()) for p in self._parameters()]
         for p in copies:
             p.grad = torch.zeros_like(p)
-        optimizer = OneOptimizer(copies, self.config.recipe)
+        optimizer = OneOptimizer(copies, self.stage.recipe)
         optimizer({})
         return optimizer
 

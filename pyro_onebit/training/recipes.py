@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from pyro_onebit.errors import InputError
@@ -14,14 +14,39 @@ Schedule = Literal["exponential", "linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True)
+class FirstStage:
+    """How the first layer is trained alone, by the ELBO, from random weights.
+
+    What it learns is where the second stage starts, with new networks around it (`nn.start_around`).
+
+    Arguments:
+        share: Its share of the recipe's steps.
+        lr: Learning rate of its first step.
+        lr_final: What it decays to.
+        particles: Lattice particles per codeword and step.
+        noise_width: Standard deviation with which the lattice noise is drawn.
+    """
+
+    share: float = 0.0
+    lr: float = 2e-2
+    lr_final: float = 2e-3
+    particles: int = 64
+    noise_width: float = 3.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share < 1.0:
+            raise InputError(f"share is {self.share}; it must be at least 0 and less than 1")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a preset trains.
 
     Arguments:
         arch: The networks.
         objective: What is maximised, by name.
-        steps: Steps of the optimiser.
-        lr: Learning rate of the first step.
+        steps: Steps of the optimiser, those of the first stage included.
+        lr: Learning rate of the first step after the first stage.
         lr_final: What it decays to.
         particles: Lattice particles a codeword and step; None trains on a batch of `rows` with independent noise.
         samples: Independent samples of the latents for each of those rows.
@@ -34,6 +59,7 @@ class Recipe:
         optimizer: An optimizer of ``torch.optim`` or ``pyro.optim`` for all parameters, ``AdamW`` or
             ``SGD(momentum=0.9)``, in place of Adam and SOAP.
         schedule: How the learning rate decays.
+        first: The first stage, for a guide that learns its start.
     """
 
     arch: Architecture
@@ -50,6 +76,7 @@ class Recipe:
     clip: float | None = None
     optimizer: str | None = None
     schedule: Schedule = "exponential"
+    first: FirstStage = field(default=FirstStage())
 
     def __post_init__(self) -> None:
         for name in ("steps", "rows", "samples", "logits"):
@@ -61,6 +88,25 @@ class Recipe:
         if self.schedule not in get_args(Schedule):
             raise InputError(f"schedule is {self.schedule!r}; it must be one of {', '.join(get_args(Schedule))}")
 
+    @property
+    def first_steps(self) -> int:
+        """Steps of the first stage."""
+        return int(self.first.share * self.steps)
+
+    def stages(self) -> tuple[Recipe, Recipe]:
+        """What each of the two stages is trained by; `first_steps` says whether there is a first one."""
+        first, main = self.first, replace(self, steps=self.steps - self.first_steps, first=FirstStage())
+        return replace(
+            main,
+            objective="elbo",
+            steps=max(1, self.first_steps),
+            lr=first.lr,
+            lr_final=first.lr_final,
+            particles=first.particles,
+            noise_width=first.noise_width,
+            soap=False,
+        ), main
+
     def seen(self, ndims: int, wide: int = 1) -> int:
         """How many of the particles the decoder sees, where the noise of so many latents is drawn wide."""
         return min(self.particles or 0, max(_MIN_SEEN, self.logits // (2 * ndims)) * _MIN_SEEN ** (wide - 1))
@@ -70,11 +116,13 @@ class Recipe:
 _MIN_SEEN = 8
 # Two layers need many particles for the KL terms between z1 and z2, and few for the reconstruction.
 _DEFAULT = {
-    1: Recipe(ONE_LAYER, "elbo", 1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=3.5, clip=1.0),
+    1: Recipe(
+        ONE_LAYER, "elbo", 1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=3.5, clip=1.0, first=FirstStage(0.4)
+    ),
     2: Recipe(
         TWO_LAYER,
         "stl",
-        1500,
+        750,
         lr=5e-3,
         lr_final=5e-5,
         particles=128,
@@ -82,6 +130,7 @@ _DEFAULT = {
         noise_width=2.0,
         soap=True,
         clip=1.0,
+        first=FirstStage(400 / 750),
     ),
 }
 
@@ -98,8 +147,9 @@ def _default(layers: int) -> Recipe:
 
 @register_recipe("thorough")
 def _thorough(layers: int) -> Recipe:
-    """The default with eight times the steps."""
-    return replace(_DEFAULT[layers], steps=8 * _DEFAULT[layers].steps)
+    """The default with eight times the steps, and the same first stage."""
+    default = _DEFAULT[layers]
+    return replace(default, steps=8 * default.steps, first=replace(default.first, share=default.first.share / 8))
 
 
 @register_recipe("reference")

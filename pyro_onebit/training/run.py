@@ -81,11 +81,11 @@ class Run(Shown):
         data: The codewords.
         config: What identifies the run.
         recipe: How it was trained: the configuration's recipe, or what that was when it was trained; None: by hand.
-        history: Lists of equal length: ``attempt``, ``step``, ``loss``, ``lr`` and, where the objective is a sum
+        history: Lists of equal length: ``stage``, ``step``, ``loss``, ``lr`` and, where the objective is a sum
             of them, ``recon``, ``kl1`` (``kl2``) before about 100 of the steps, evenly spaced; nats per datum,
-            estimated with the noise that training uses. ``attempt`` is 1 once the run has begun again
-            without its bit in the latent (see `fit`).
-        seconds: Time of training, a second attempt included; judging is not. NaN: not known.
+            estimated with the noise that training uses. ``stage`` is 0 while the first layer is trained alone, then
+            1, and 2 once the run has begun again without its bit in the latent (see `fit`).
+        seconds: Time of training in all stages; judging is not part of it. NaN: not known.
         metrics: The columns of ``results.csv``, None where a figure is not known; empty if training failed.
         truth: The top latent's densities as last judged; None before.
     """

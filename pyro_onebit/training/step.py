@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import pyro
@@ -20,8 +20,13 @@ from pyro.infer.elbo import ELBO
 from pyro.infer.util import is_identically_zero
 from torch import Tensor, nn
 
+from pyro_onebit.data import OneBitData
 from pyro_onebit.errors import InputError, NotCompilableError
 from pyro_onebit.internals import keep_freed_memory, particle_traces, record, sample_sites
+from pyro_onebit.programs import Program
+from pyro_onebit.registry import OBJECTIVES
+from pyro_onebit.training.lattice import LatticeNoise
+from pyro_onebit.training.recipes import Recipe
 
 
 class CompiledELBO:
@@ -212,3 +217,46 @@ def _evaluate(
         surrogate = surrogate + (0.0 if is_identically_zero(entropy) else entropy.sum())
     count = elbo.num_particles
     return {name: term / count for name, term in terms.items()}, surrogate / count
+
+
+def make_estimator(
+    model: nn.Module, guide: nn.Module, data: OneBitData, recipe: Recipe, wide: int
+) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
+    """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by.
+
+    Arguments:
+        model: A model.
+        guide: Its guide.
+        data: The codewords.
+        recipe: Its objective, particles and noise.
+        wide: How many latents' lattice noise is drawn wide, the first ones.
+    """
+    parameters = [*model.parameters(), *guide.parameters()]
+    objective = OBJECTIVES[recipe.objective]
+    # A gradient by the score has no use for noise that is given, and none for weights.
+    if recipe.particles and _is_reparameterised(guide, data.codewords):
+        # The two codewords, each with its probability: the loss is per datum already.
+        x, seen = data.codewords, recipe.seen(data.ndims, wide)
+
+        def on_lattice(particles: int) -> tuple[Any, LatticeNoise]:
+            return objective(particles), LatticeNoise(particles, data.probs, recipe.noise_width, wide)
+
+        elbo, noise = on_lattice(seen)
+        unseen = on_lattice(recipe.particles - seen) if seen < recipe.particles else None
+        try:
+            return CompiledELBO(elbo, model, guide, x, recipe.clip, noise, unseen), x, 1
+        except NotCompilableError:
+            return EagerELBO(elbo, parameters, recipe.clip, noise), x, 1
+    x = data.rows(recipe.rows)
+    elbo = objective(recipe.samples)
+    if objective.recorded:
+        with suppress(NotCompilableError):
+            return CompiledELBO(elbo, model, guide, x, recipe.clip), x, recipe.rows
+    return EagerELBO(elbo, parameters, recipe.clip), x, recipe.rows
+
+
+def _is_reparameterised(guide: nn.Module, x: Tensor) -> bool:
+    """Whether gradients pass through all of a guide's samples."""
+    with torch.no_grad():
+        sites = Program("guide", guide, x.double()).sites.values()
+    return all(site["fn"].has_rsample for site in sites)

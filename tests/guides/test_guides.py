@@ -248,7 +248,7 @@ def test_a_guide_that_cannot_be_compiled_is_trained_as_it_is(guide: type) -> Non
     before = exact.evaluate(model, program, data)["loss"]
     run = fit(model, program, data, config)
     assert run.metrics["loss"] < before
-    assert set(run.history) == {"attempt", "step", "loss", "lr"}
+    assert set(run.history) == {"stage", "step", "loss", "lr"}
 
 
 def test_a_name_is_given_once() -> None:

@@ -1,8 +1,5 @@
 import json
 import os
-import shutil
-import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from pyro_onebit.files import read_table, write_table, write_whole
 from pyro_onebit.studies import columns_of, records
 
 PARAMETERS = "parameters.safetensors"
-FORMAT_2 = Path(__file__).parent / "run_of_format_2"
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +53,14 @@ def test_parameters_are_safetensors(saved: Path, run: Run) -> None:
     assert all(torch.equal(tensors[name], value) for name, value in state.items())
 
 
-def test_a_run_of_format_2_has_the_same_figures() -> None:
-    """Saved by version 0.1.0: parameters in a torch archive, the configuration among the file's own values."""
-    loaded = load_run(FORMAT_2)
-    kept = json.loads((FORMAT_2 / "metrics.json").read_text())
-    assert {name: loaded.metrics[name] for name in kept} == kept
-    assert loaded.metrics["model"] == "one_layer"
-    assert loaded.recipe.steps == 20
-    figures = exact.evaluate(loaded.model, loaded.guide, loaded.data)
-    assert figures["loss"] == pytest.approx(kept["loss"], abs=1e-9)
-
-
 def test_a_run_that_lacks_what_came_later_has_its_default(saved: Path, run: Run) -> None:
     content = json.loads((saved / "config.json").read_text())
-    del content["config"]["model"], content["recipe"]["clip"], content["recipe"]["arch"]["start"]["head"]
+    del content["config"]["model"], content["recipe"]["clip"], content["recipe"]["arch"]["start"]["beta"]
     (saved / "config.json").write_text(json.dumps(content))
     edit(saved / "metrics.json", model=...)
     loaded = load_run(saved)
     assert loaded.config == run.config
-    assert (loaded.recipe.clip, loaded.recipe.arch.start.head) == (None, 1.0)
+    assert (loaded.recipe.clip, loaded.recipe.arch.start.beta) == (None, 1.0)
     assert loaded.metrics == run.metrics
 
 
@@ -111,12 +96,6 @@ def edit_recipe(path: Path, *where: str, **changes: object) -> None:
     edit(path / "config.json", "recipe", *where, **changes)
 
 
-def swell(path: Path) -> None:
-    """An archive of a few kilobytes that unpacks to 64 MB."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", bytes(2**26))
-
-
 def pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -130,6 +109,7 @@ def pipe(path: Path) -> None:
         (lambda p: (p / "config.json").write_text("[" * 100_000), "not JSON"),
         (lambda p: (p / "config.json").write_text("[]"), "holds a list"),
         (lambda p: edit(p / "config.json", format=99), "has format 99"),
+        (lambda p: edit(p / "config.json", format=3), "has format 3, .* reads format 4; train it again"),
         (lambda p: edit(p / "config.json", config=[]), "config is \\[\\], not an object"),
         (lambda p: edit(p / "config.json", recipe=...), "recipe is None, not an object"),
         (lambda p: edit_config(p, ndims="four"), "ndims is 'four'; it must be a whole number"),
@@ -143,6 +123,7 @@ def pipe(path: Path) -> None:
         (lambda p: edit_recipe(p, steps="ten"), "steps is 'ten'; it must be a whole number"),
         (lambda p: edit_recipe(p, steps=...), "recipe lacks steps"),
         (lambda p: edit_recipe(p, lr=-1.0), "lr is -1.0; it must be positive"),
+        (lambda p: edit_recipe(p, "first", share=1.0), "share is 1.0; it must be at least 0 and less than 1"),
         (lambda p: edit_recipe(p, "arch", width_z=10**9), "width_z is 1000000000; it must be from 1 to 4096"),
         (lambda p: edit_recipe(p, "arch", "start", centre="left"), "centre is 'left'; it must be one of zero"),
         (lambda p: (p / PARAMETERS).unlink(), f"cannot read .*{PARAMETERS}"),
@@ -176,29 +157,6 @@ def test_parameters_that_are_not_finite(saved: Path) -> None:
     save_file(tensors, saved / PARAMETERS)
     with pytest.raises(InputError, match="not finite"):
         load_run(saved)
-
-
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(FORMAT_2, tmp_path / "old"))
-
-
-def test_a_pickle_is_not_executed(old: Path, tmp_path: Path) -> None:
-    class Hostile:
-        def __reduce__(self) -> tuple:
-            return Path.touch, (tmp_path / "executed",)
-
-    torch.save({"model": Hostile(), "guide": {}}, old / "checkpoint.pt")
-    with pytest.raises(InputError):
-        load_run(old)
-    assert not (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize("damage", [swell, lambda path: path.write_bytes(b""), lambda path: torch.save({}, path)])
-def test_a_damaged_archive_of_format_2(old: Path, damage: Callable[[Path], object]) -> None:
-    damage(old / "checkpoint.pt")
-    with pytest.raises(InputError, match="damaged"):
-        load_run(old)
 
 
 def test_write_whole_or_not_at_all(tmp_path: Path) -> None:

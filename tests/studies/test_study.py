@@ -62,7 +62,7 @@ def without_seconds(rows: list[dict]) -> list[dict]:
     [
         (Config(ndims=5, steps=40), (0, 1, 20)),
         (Config(ndims=5, layers=2, steps=40), (3, 20)),  # SOAP renews its bases every ten steps
-        (Config(ndims=2, layers=2, steps=3), (2, 2, 1)),  # the last stop is in its second attempt
+        (Config(ndims=2, layers=2, steps=3, guide="mean_field"), (2, 2, 1)),  # the last stop is in its second attempt
         (Config(ndims=5, objective="iwae", steps=12), (5,)),
         (Config(ndims=5, preset="reference", steps=12), (5,)),
         (Config(ndims=5, dtype="float64", steps=12), (5,)),
@@ -116,6 +116,8 @@ def test_a_state_that_is_damaged_or_anothers_is_none(
         lambda state: state["model"].popitem(),
         lambda state: state.update(step=-(10**12)),
         lambda state: state.update(step=7),
+        lambda state: state.update(stage=0),
+        lambda state: state.update(stage=2),
         lambda state: state.update(seconds=-1.0),
         lambda state: state.update(planted={"loss": 1.0}),
         lambda state: state.update(planted=0),

@@ -21,6 +21,7 @@ from pyro_onebit import (
     Run,
     TrainingError,
     build,
+    exact,
     fit,
     load_run,
     save_run,
@@ -44,14 +45,19 @@ def trained(**changes: object) -> Run:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_history_holds_every_term(layers: int, preset: str) -> None:
     run = trained(layers=layers, preset=preset)
-    names = ["attempt", "step", "loss", "recon", "kl1", *(["kl2"] if layers == 2 else []), "lr"]
+    names = ["stage", "step", "loss", "recon", "kl1", *(["kl2"] if layers == 2 else []), "lr"]
     assert list(run.history) == names
-    assert {len(values) for values in run.history.values()} == {30}
+    assert run.history["step"] == list(range(30))
     for _, _, loss, *terms, _ in zip(*run.history.values(), strict=True):
         assert sum(terms) == pytest.approx(loss)
     recipe = run.config.recipe
-    assert run.history["lr"][0] == recipe.lr
-    assert run.history["lr"][-1] * (recipe.lr_final / recipe.lr) ** (1 / 30) == pytest.approx(recipe.lr_final)
+    assert run.history["stage"] == [0] * recipe.first_steps + [1] * (30 - recipe.first_steps)
+    assert (recipe.first_steps > 0) == (preset != "reference")
+    for number, stage in enumerate(recipe.stages()):
+        own = [lr for lr, at in zip(run.history["lr"], run.history["stage"], strict=True) if at == number]
+        if own:
+            assert own[0] == stage.lr
+            assert own[-1] * (stage.lr_final / stage.lr) ** (1 / stage.steps) == pytest.approx(stage.lr_final)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -61,18 +67,50 @@ def test_at_one_dimension_the_latent_ends_unused(layers: int) -> None:
     assert run.metrics["loss"] == pytest.approx(math.log(2), abs=1e-3)
 
 
+@pytest.mark.parametrize(("layers", "model"), [(1, "one_layer"), (2, "two_layer"), (1, "learned_prior")])
+@pytest.mark.parametrize("prob", [0.5, 0.1])
+def test_nothing_is_planted(layers: int, model: str, prob: float) -> None:
+    """Before its first step a decoder gives both codewords the same of z, whatever the seed; the bit is found."""
+    config = Config(ndims=5, layers=layers, model=model, prob=prob, seed=SEED)
+    model, guide, data = build(config)
+    z = torch.tensor([[-2.0], [2.0]])
+    model.p_x.net.layers[-1].weight.data.zero_()
+    assert torch.equal(*model.p_x(z).base_dist.logits)
+    assert torch.equal(guide.q_z1.low, guide.q_z1.high)
+    run = fit(*build(config), config)
+    assert set(run.history["stage"]) == {0, 1}
+    assert run.metrics["loss"] - run.metrics["optimum"] < 0.01
+    assert run.metrics["mutual_information"] > 0.8 * data.entropy
+
+
+@pytest.mark.parametrize(("layers", "most"), [(1, 0.005), (2, 0.001)])
+def test_an_analytic_start_is_near_the_optimum_before_training(layers: int, most: float) -> None:
+    for ndims, prob in ((1, 0.5), (5, 0.5), (1000, 0.5), (100, 0.1)):
+        config = Config(ndims=ndims, layers=layers, prob=prob, start="analytic", seed=SEED)
+        figures = exact.evaluate(*build(config))
+        assert 0 <= figures["loss"] - figures["optimum"] + 1e-9 < most
+    assert (config.recipe.first_steps, config.recipe.steps) == (0, Config(layers=layers).recipe.stages()[1].steps)
+
+
+@pytest.mark.parametrize("changes", [{"guide": "mixture"}, {"preset": "reference"}, {"guide": "top_down", "layers": 2}])
+def test_what_has_a_start_of_its_own_has_no_analytic_one(changes: dict) -> None:
+    with pytest.raises(InputError, match=r"start is 'analytic', and guide .* has a start of its own; leave it out"):
+        Config(start="analytic", **changes)
+
+
 def test_a_run_worse_than_none_without_a_latent_begins_again() -> None:
     """Three steps from the start with the bit in the latent leave a loss above two entropies."""
-    config = Config(ndims=2, layers=2, steps=3, seed=SEED)
+    config = Config(ndims=2, layers=2, guide="mean_field", steps=3, seed=SEED)
     run = fit(*build(config), config)
-    assert run.history["attempt"] == [0, 0, 0, 1, 1, 1]
+    assert run.history["stage"] == [1, 1, 1, 2, 2, 2]
+    assert run.history["step"] == [0, 1, 2] * 2
     assert run.history["loss"][0] > 2 * run.data.entropy
     assert run.metrics["loss"] < run.history["loss"][0]
 
 
 def test_a_second_attempt_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config(ndims=2, layers=2, steps=3, seed=SEED)
-    monkeypatch.setattr("pyro_onebit.training.fitting._is_worse_than_no_latent", lambda run, config: False)
+    config = Config(ndims=2, layers=2, guide="mean_field", steps=3, seed=SEED)
+    monkeypatch.setattr("pyro_onebit.training.fitting._is_worse_than_no_latent", lambda run: False)
     first = fit(*build(config), config)
     monkeypatch.undo()
     model, guide, data = build(config)
