@@ -81,13 +81,13 @@ _AHEAD: list[_Nursery] = []
 
 
 @contextmanager
-def imported_ahead(module: str) -> Iterator[None]:
+def imported_ahead(*modules: str) -> Iterator[None]:
     """Within, the processes of `in_processes` are forked from one that begins to import now, while this one does.
 
     Arguments:
-        module: What it imports.
+        modules: What it imports.
     """
-    nursery = _Nursery(module)
+    nursery = _Nursery(*modules)
     _AHEAD.append(nursery)
     try:
         yield
@@ -162,12 +162,12 @@ class _Nursery:
     """The process from which the others are forked, seen from here. It ends when this one does.
 
     Arguments:
-        module: What it imports first.
+        modules: What it imports first.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, *modules: str) -> None:
         self._control, theirs = socket.socketpair()
-        code = _CODE.format(path=sys.path, module=__name__, control=theirs.fileno(), imported=module)
+        code = _CODE.format(path=sys.path, module=__name__, control=theirs.fileno(), imported=modules)
         # A Ctrl-C is for this process alone, which then ends the others: what is blocked here is blocked there.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -197,10 +197,11 @@ class _Nursery:
         self._process.wait()
 
 
-def fork_on_demand(control: int, imported: str) -> NoReturn:
+def fork_on_demand(control: int, imported: tuple[str, ...]) -> NoReturn:
     """What the nursery does: it imports, and forks a process for each pipe that it is handed."""
     with suppress(Exception):  # the process that needs it finds out
-        importlib.import_module(imported)
+        for module in imported:
+            importlib.import_module(module)
     with socket.socket(fileno=control) as requests:
         while True:
             _, pipes, *_ = socket.recv_fds(requests, 1, 1)
