@@ -8,6 +8,7 @@ import re
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,8 @@ def write_whole(path: Path, content: bytes, mark: bytes | None = None, *, force:
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror}; what was there before is kept") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
