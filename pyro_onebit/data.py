@@ -51,9 +51,16 @@ def word_probs(bit_probs: Sequence[float]) -> tuple[float, ...]:
     return tuple(math.prod(ways) for ways in product(*((1.0 - p, p) for p in bit_probs)))
 
 
-def gray_code(bits: int) -> tuple[int, ...]:
-    """The words' numbers in an order in which neighbours differ in one bit: the reflected Gray code."""
-    return tuple(i ^ i >> 1 for i in range(2**bits))
+def gray_code(repeats: Sequence[int]) -> tuple[int, ...]:
+    """The words' numbers in an order in which neighbours differ in one bit: the reflected Gray code.
+
+    Arguments:
+        repeats: What each bit weighs; the heavier it is, the fewer pairs of neighbours differ in it.
+    """
+    bits = len(repeats)
+    heaviest = sorted(range(bits), key=lambda j: -repeats[j])
+    digits = [[(i ^ i >> 1) >> (bits - 1 - place) & 1 for place in range(bits)] for i in range(2**bits)]
+    return tuple(sum(own[place] << (bits - 1 - j) for place, j in enumerate(heaviest)) for own in digits)
 
 
 def deal(ndims: int, bits: int) -> tuple[int, ...]:
@@ -208,9 +215,14 @@ class BitsData(_Words):
         return tuple("".join(map(str, word)) for word in words_of(self.bits))
 
     @property
+    def separate_entropy(self) -> float:
+        """What a datum costs whose dimensions are coded each by itself, nats: the loss if no latent is used."""
+        return sum(many * _entropy(p) for many, p in zip(self.repeats, self.bit_probs, strict=True))
+
+    @property
     def entropy(self) -> float:
         r""":math:`\sum_j -p_j \ln p_j - (1-p_j) \ln(1-p_j)` in nats: what an ideal code spends on a datum."""
-        return sum(-p * math.log(p) - (1.0 - p) * math.log1p(-p) for p in self.bit_probs)
+        return sum(map(_entropy, self.bit_probs))
 
 
 class OneBitData(BitsData):
@@ -240,6 +252,10 @@ class OneBitData(BitsData):
 def make_data(repeats: Sequence[int], prob: float, dtype: torch.dtype = torch.float32) -> BitsData:
     """Bits of one probability, as `BitsData` has them; one bit alone as `OneBitData`."""
     return OneBitData(repeats[0], prob, dtype) if len(repeats) == 1 else BitsData(repeats, prob, dtype)
+
+
+def _entropy(p: float) -> float:
+    return -p * math.log(p) - (1.0 - p) * math.log1p(-p)
 
 
 def _set(data: object, **values: object) -> None:

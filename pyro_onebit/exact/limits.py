@@ -229,9 +229,14 @@ def _starts(words: tuple[tuple[int, ...], ...], probs: tuple[float, ...]) -> Ite
 
 def _gray_order(words: tuple[tuple[int, ...], ...], columns: Sequence[int]) -> tuple[int, ...]:
     """The words in the order of the reflected Gray code of some of their columns."""
-    number = {gray: place for place, gray in enumerate(gray_code(len(columns)))}
-    places = [number[int("".join(str(word[j]) for j in columns), 2)] for word in words]
-    return tuple(sorted(range(len(words)), key=lambda c: places[c]))
+    places = gray_code([1] * len(columns))
+    return tuple(sorted(range(len(words)), key=lambda c: places.index(int("".join(str(words[c][j]) for j in columns), 2))))
+
+
+def quantile_places(order: Sequence[int], probs: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Means and scales, by codeword, at the normal quantiles of the codewords' shares of the prior, in an order."""
+    loc, log_scale = _places(order, probs).reshape(2, -1)
+    return tuple(loc.tolist()), tuple(np.exp(log_scale).tolist())
 
 
 def _places(order: Sequence[int], probs: Sequence[float], alike: Sequence[Any] | None = None) -> np.ndarray:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from pyro_onebit.files import write_whole
 from pyro_onebit.plots.backend import matplotlib
 from pyro_onebit.studies import CELL
-from pyro_onebit.training import AnyConfig
+from pyro_onebit.training import AnyConfig, identity_of
 
 _DPI = 150
 #: What a figure's file is recognised by: matplotlib drew it, and it has a caption.
@@ -28,12 +28,13 @@ DARK, GREY, LIGHT = "0.1", "0.6", "0.93"
 LAYER_NAMES = {1: "one layer", 2: "two layers"}
 
 #: What the runs of one curve have in common: all that a cell has but the number of dimensions.
-FAMILY = tuple(name for name in CELL if name != "ndims")
+FAMILY = tuple(name for name in CELL if name not in ("ndims", "repeats"))
 
 
 def family_of(config: AnyConfig) -> tuple[Any, ...]:
     """The family that a run belongs to."""
-    return tuple(getattr(config, name) for name in FAMILY)
+    own = identity_of(config)
+    return tuple(own[name] for name in FAMILY)
 
 
 def labels_of(families: Iterable[tuple[Any, ...]], lead: str = "layers") -> dict[tuple[Any, ...], str]:

@@ -70,7 +70,7 @@ class Column:
 
 def _original(place: int) -> Callable[[pd.DataFrame], Any]:
     def values(table: pd.DataFrame) -> list[float]:
-        usual = (table["prob"] == 0.5) & (table["model"] == table["layers"].map(DEFAULT_MODELS))
+        usual = (table["prob"] == 0.5) & (table["bits"] == 1) & (table["model"] == table["layers"].map(DEFAULT_MODELS))
         cells = zip(table["layers"], table["ndims"], usual, strict=True)
         known = [ORIGINAL.get((layers, ndims)) if is_usual else None for layers, ndims, is_usual in cells]
         return [math.nan if pair is None else pair[place] for pair in known]
@@ -99,7 +99,14 @@ def _of_gap(name: str, meaning: str, title: str = "", unit: str = "nats", **more
 COLUMNS = (
     Column("layers", "latent layers", type=int, tables=_ALL, shown=_ALL),
     Column("ndims", "dimensions of x", type=int, tables=_ALL, shown=_ALL),
-    Column("prob", "probability of codeword 1", format="g", tables=_ALL),
+    Column("bits", "bits of information", type=int, tables=_ALL, missing=lambda metrics: 1),
+    Column(
+        *("repeats", "in how many dimensions each bit is repeated"),
+        type=str,
+        tables=_ALL,
+        missing=lambda metrics: str(metrics["ndims"]),
+    ),
+    Column("prob", "probability that a bit is 1", format="g", tables=_ALL),
     Column("model", "the model", type=str, tables=_ALL, missing=lambda metrics: DEFAULT_MODELS.get(metrics["layers"])),
     Column("guide", "the guide", type=str, tables=_ALL, shown=("comparison", "failures")),
     Column("objective", "what training maximised", type=str, tables=_ALL, optional=True),
