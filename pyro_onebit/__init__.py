@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyro_onebit import bounds, diagnostics, exact
 from pyro_onebit.brought import DensityGuide
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData, Codebook, OneBitData
 from pyro_onebit.errors import InputError, ProgramError, TrainingError
 from pyro_onebit.guides import GaussianGuide, Guide, OneLayerGuide, TwoLayerGuide, register_guide
 from pyro_onebit.models import Model, OneLayerModel, TwoLayerModel, register_model
@@ -25,6 +25,8 @@ __all__ = [
     "MODELS",
     "OBJECTIVES",
     "RECIPES",
+    "BitsData",
+    "Codebook",
     "Config",
     "DensityGuide",
     "GaussianGuide",

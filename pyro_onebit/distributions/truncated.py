@@ -32,7 +32,6 @@ class TruncatedNormal(TorchDistribution):
         "scale": constraints.positive,
         "bound": constraints.real,
         "side": constraints.real,
-        "end": constraints.real,
     }
     has_rsample = True
 

@@ -234,7 +234,10 @@ def _gray_order(words: tuple[tuple[int, ...], ...], columns: Sequence[int]) -> t
 
 
 def quantile_places(order: Sequence[int], probs: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Means and scales, by codeword, at the normal quantiles of the codewords' shares of the prior, in an order."""
+    """Means and scales, by codeword, near the normal quantiles of the codewords' shares of the prior, in an order.
+
+    A scale is 0.3 of the distance to the nearer neighbour.
+    """
     loc, log_scale = _places(order, probs).reshape(2, -1)
     return tuple(loc.tolist()), tuple(np.exp(log_scale).tolist())
 
@@ -246,9 +249,11 @@ def _places(order: Sequence[int], probs: Sequence[float], alike: Sequence[Any] |
     groups = np.array([names.index(name) for name in names])
     width = np.array([share[groups == group].sum() for group in groups])
     upper = np.array([share[groups <= group].sum() for group in groups])
-    loc = ndtri(upper - 0.5 * width)
+    loc = 1.1 * ndtri(upper - 0.5 * width)
+    apart = np.diff(np.unique(loc), prepend=-np.inf, append=np.inf)
+    nearest = np.minimum(apart[:-1], apart[1:])[np.searchsorted(np.unique(loc), loc)]
     v = np.empty(2 * len(order))
-    v[list(order)], v[len(order) + np.array(order)] = 1.1 * loc, np.log(0.3 * width)
+    v[list(order)], v[len(order) + np.array(order)] = loc, np.log(0.3 * nearest)
     return v
 
 

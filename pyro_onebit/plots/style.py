@@ -10,6 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from pyro_onebit.data import words_of
+from pyro_onebit.exact import Truth
 from pyro_onebit.files import write_whole
 from pyro_onebit.plots.backend import matplotlib
 from pyro_onebit.studies import CELL
@@ -22,7 +24,7 @@ _MARK = rb"\A\x89PNG[\s\S]{0,400}Matplotlib version[\s\S]{0,400}Description\0"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _BLUE, _VERMILION, _GREEN, _PURPLE = PALETTE[:4]
 LAYER_COLOURS = {1: _BLUE, 2: _VERMILION}
-CODEWORD_COLOURS = (_GREEN, _PURPLE)
+_CODEWORD_COLOURS = (_GREEN, _PURPLE)
 PRIOR_COLOUR, IDEAL_COLOUR = _BLUE, _VERMILION
 DARK, GREY, LIGHT = "0.1", "0.6", "0.93"
 LAYER_NAMES = {1: "one layer", 2: "two layers"}
@@ -60,6 +62,20 @@ def colours_of(families: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str
     if len(set(layers)) == len(families):
         return {family: LAYER_COLOURS[own] for family, own in zip(families, layers, strict=True)}
     return {family: PALETTE[i % len(PALETTE)] for i, family in enumerate(families)}
+
+
+def codeword_colours(truth: Truth) -> list[Any]:
+    """A colour for each codeword: of many, along one map in the order in which they lie on the line."""
+    count = len(truth.probs)
+    if count == 2:
+        return list(_CODEWORD_COLOURS)
+    # The map's ends are too dark or too light to tell from others.
+    return [matplotlib.colormaps["turbo"](0.06 + 0.88 * place / (count - 1)) for place in truth.order.argsort().tolist()]
+
+
+def word_names(config: AnyConfig, truth: Truth) -> list[str]:
+    """What each codeword is called: its bits."""
+    return ["".join(map(str, word)) for word in words_of(config.bits)][: len(truth.probs)]
 
 
 def legend(figure: Figure, **kwargs: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from pyro_onebit.data import deal
 from pyro_onebit.errors import InputError
 from pyro_onebit.training import DEFAULT_MODELS, IDENTITY
 
@@ -154,10 +155,10 @@ COLUMNS = (
     _nats("kl_aggregate", "KL(q(z_top) ‖ p(z_top))"),
     Column(
         "collapsed",
-        "whether the latent holds less than half of the entropy, though n > 1 makes it worth its cost",
+        "whether the latent holds less than half of the entropy, though more dimensions than bits make it worth its cost",
         format=".0%",
         over_seeds={"collapsed": "mean"},
-        derived=lambda table: 1.0 * ((table["ndims"] > 1) & (table["mutual_information"] < 0.5 * table["entropy"])),
+        derived=lambda table: 1.0 * ((table["ndims"] > table["bits"]) & (table["mutual_information"] < 0.5 * table["entropy"])),
     ),
     _of_gap("parameters", "the guide's number of parameters", "params", "", type=int, optional=False),
     Column("steps", "steps of the training", type=int, optional=True),
@@ -185,7 +186,12 @@ def shown_columns(kind: Kind, table: pd.DataFrame) -> list[Column]:
     A derived column that has no value in any row is left out.
     """
     varies = {name for name in CELL if name in table and table[name].nunique() > 1}
-    # What each number of layers has as its own needs no saying.
+    # What follows from other columns needs no saying, nor what each number of layers has as its own.
+    if "repeats" in varies and all(
+        " ".join(map(str, deal(ndims, bits))) == repeats
+        for ndims, bits, repeats in zip(table["ndims"], table["bits"], table["repeats"], strict=True)
+    ):
+        varies.remove("repeats")
     for name in ("model", "guide", "objective"):
         if name in varies and table.groupby("layers")[name].nunique().max() == 1:
             varies.remove(name)

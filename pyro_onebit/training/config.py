@@ -183,7 +183,8 @@ class Config(Settings):
         recipe: Recipe = RECIPES[self.preset](self.layers)
         start, guide = recipe.arch.start, GUIDES[str(self.guide)]
         if start != PLAIN:
-            steps, first = recipe.steps * guide.effort, recipe.first
+            # The more codewords, the longer it takes one layer to find their places.
+            steps, first = recipe.steps * guide.effort * (self.bits if self.layers == 1 else 1), recipe.first
             if guide.learns_start and self.start == "random" and first.share:
                 start = PLAIN
             elif guide.learns_start and first.share:
@@ -215,7 +216,8 @@ class Config(Settings):
         """Around the best Gaussian; of several bits around the prior's intervals in the order of the Gray code."""
         if self.bits > 1 and self.ndims > self.bits:
             loc, scale = quantile_places(gray_code(self.dealt), word_probs([self.prob] * self.bits))
-            return start_around(loc, scale, self.layers, self.ndims)
+            start = start_around(loc, scale, self.layers, self.ndims)
+            return replace(start, head=1.0) if self.layers == 1 else start
         if self.layers == 2 and self.ndims > 1:
             return start_around((-1.0, 1.0), (0.1, 0.1), 2, self.ndims)
         best = gaussian_optimum(self.data)
