@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from typing import Any
 
 import pyro
@@ -58,7 +58,7 @@ def canonical(order: Sequence[int], data: BitsData) -> Order:
 def misplaced(order: Order, data: BitsData) -> int:
     """By how many bits more neighbours differ than in a Gray code, in which it is one each."""
     words = words_of(data.bits)
-    return sum(a != b for c, d in zip(order, order[1:]) for a, b in zip(words[c], words[d], strict=True)) - len(order) + 1
+    return sum(a != b for c, d in pairwise(order) for a, b in zip(words[c], words[d], strict=True)) - len(order) + 1
 
 
 def named(order: Order, data: BitsData) -> str:

@@ -31,7 +31,9 @@ def rows_of(repeats: tuple[int, ...], args: argparse.Namespace) -> list[dict[str
     data = BitsData(repeats)
     best = exact.gaussian_optimum(data)
     configs = [
-        Config(repeats=repeats, start=start, seed=seed, steps=args.steps) for start in args.starts for seed in args.seeds
+        Config(repeats=repeats, start=start, seed=seed, steps=args.steps)
+        for start in args.starts
+        for seed in args.seeds
     ]
     runs = [
         {
@@ -86,7 +88,9 @@ def answer(table: pd.DataFrame) -> str:
         text = f"From the {start} start {share[0]} of {share[1]} runs lay their codewords in a Gray code"
         others = own[~gray & (own["order costs"] > 1e-4)]
         if len(others):
-            text += f"; the others' orders cost {others['order costs'].min():.4f} to {others['order costs'].max():.4f} nats"
+            text += (
+                f"; the others' orders cost {others['order costs'].min():.4f} to {others['order costs'].max():.4f} nats"
+            )
         sentences.append(f"{text}; the worst run ends {own['worst'].max():.4f} above the optimum.")
     return "\n".join(sentences)
 

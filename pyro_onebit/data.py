@@ -169,8 +169,8 @@ class BitsData(_Words):
     ) -> None:
         if not 1 <= len(repeats) <= MAX_BITS or not all(map(_is_whole, repeats)) or sum(repeats) > MAX_NDIMS:
             raise InputError(
-                f"repeats is {' '.join(map(str, repeats))[:60]}; it must be 1 to {MAX_BITS} whole numbers from 1 on, of "
-                f"at most {MAX_NDIMS} together"
+                f"repeats is {' '.join(map(str, repeats))[:60]}; it must be 1 to {MAX_BITS} whole numbers from 1 on, "
+                f"of at most {MAX_NDIMS} together"
             )
         each = probs if isinstance(probs, Sequence) else (probs,) * len(repeats)
         if len(each) != len(repeats):

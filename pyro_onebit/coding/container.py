@@ -1,9 +1,9 @@
 """The file that `onebit encode` writes: a header, the coder's words, and a checksum over both.
 
-Little-endian: ``onebit``, format, bits of the content a sample, whether dithered, log2 of the bins (a byte each), points
-of z1's grid (2), seed (8), the content's length (8), the codec's fingerprint (16), the content's SHA-256 (16), the words,
-and the SHA-256 of all before (16). Digests are cut to 16 bytes. The last sample's bits beyond the content are 0. Format
-1 lacks the bits a sample, of which it has one.
+Little-endian: ``onebit``, format, bits of the content a sample, whether dithered, log2 of the bins (a byte each),
+points of z1's grid (2), seed (8), the content's length (8), the codec's fingerprint (16), the content's SHA-256 (16),
+the words, and the SHA-256 of all before (16). Digests are cut to 16 bytes. The last sample's bits beyond the content
+are 0. Format 1 lacks the bits a sample: there it is one.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _samples(content: bytes, bits: int) -> NDArray[np.uint8]:
     """A content as codewords' numbers, each of so many of its bits."""
     each = np.unpackbits(np.frombuffer(content, np.uint8))
     rows = np.pad(each, (0, -len(each) % bits)).reshape(-1, bits)
-    return np.packbits(rows, axis=1).ravel() >> (8 - bits)
+    return np.packbits(rows, axis=1).ravel() >> np.uint8(8 - bits)
 
 
 def _capacity(words: Any) -> int:

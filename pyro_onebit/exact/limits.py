@@ -79,9 +79,7 @@ def _standardised(prob: float, separation: float, log_ratio: float) -> tuple[np.
     return loc / total, scale / total
 
 
-def gaussian_optimum(
-    data: int | DataLike, prob: float = 0.5, *, order: Sequence[int] | None = None
-) -> GaussianOptimum:
+def gaussian_optimum(data: int | DataLike, prob: float = 0.5, *, order: Sequence[int] | None = None) -> GaussianOptimum:
     """The best Gaussian q(z1|x) for some codewords, found by a search.
 
     Of two codewords it goes over the separation and the ratio of the scales; of M over all means and scales, from every
@@ -189,10 +187,7 @@ class _Cost:
 
 @cache
 def _many_words(
-    words: tuple[tuple[int, ...], ...],
-    counts: tuple[int, ...],
-    probs: tuple[float, ...],
-    order: tuple[int, ...] | None,
+    words: tuple[tuple[int, ...], ...], counts: tuple[int, ...], probs: tuple[float, ...], order: tuple[int, ...] | None
 ) -> GaussianOptimum:
     """Minimise over all means and scales, from several orders of the codewords and from z unused."""
     coarse, fine = (_Cost(words, counts, probs, panels) for panels in (_COARSE, _FINE))
@@ -230,7 +225,9 @@ def _starts(words: tuple[tuple[int, ...], ...], probs: tuple[float, ...]) -> Ite
 def _gray_order(words: tuple[tuple[int, ...], ...], columns: Sequence[int]) -> tuple[int, ...]:
     """The words in the order of the reflected Gray code of some of their columns."""
     places = gray_code([1] * len(columns))
-    return tuple(sorted(range(len(words)), key=lambda c: places.index(int("".join(str(words[c][j]) for j in columns), 2))))
+    return tuple(
+        sorted(range(len(words)), key=lambda c: places.index(int("".join(str(words[c][j]) for j in columns), 2)))
+    )
 
 
 def quantile_places(order: Sequence[int], probs: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -117,7 +117,9 @@ class Marginal(Shown):
     def sides(self, log_density: Tensor) -> tuple[Tensor, Tensor]:
         """The masses that a density of each codeword has below and above its own interval, each of shape ``(M,)``."""
         interval, own = torch.searchsorted(self.thresholds, self.z), self.order.argsort()[:, None]
-        below, above = (self.under(log_density, side.to(log_density.dtype)) for side in (interval < own, interval > own))
+        below, above = (
+            self.under(log_density, side.to(log_density.dtype)) for side in (interval < own, interval > own)
+        )
         return below, above
 
     def information(self, labels: Sequence[int] | Tensor, given: Sequence[int] | Tensor | None = None) -> float:

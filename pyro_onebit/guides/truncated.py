@@ -11,7 +11,10 @@ from pyro_onebit.nn import ONE_LAYER, Architecture, Start, TruncatedNet
 
 @register_guide("truncated")
 class TruncatedGuide(OneLayerGuide):
-    """A Gaussian restricted to an interval between learned thresholds, what an ideal posterior is. Arguments: as for `OneLayerGuide`."""
+    """A Gaussian restricted to an interval between learned thresholds, what an ideal posterior is.
+
+    Arguments: as for `OneLayerGuide`.
+    """
 
     start: ClassVar[Start] = Start(separation=0.002, centre="threshold", slope=8000.0)
     moving_support: ClassVar[bool] = True

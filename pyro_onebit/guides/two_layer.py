@@ -75,7 +75,7 @@ class GaussianTopDownGuide(TopDownGuide):
         self.q_z1 = between_latents(arch, prob, down=True, context_dim=ndims)
 
     def optimum(self, data: BitsData) -> float | None:
-        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`top_down_optimum`), nats per datum, of a bit."""
+        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`top_down_optimum`), nats; of one bit."""
         return top_down_optimum(data.ndims, data.prob) if data.bits == 1 else None
 
 
@@ -89,7 +89,7 @@ class GaussianMeanFieldGuide(MeanFieldGuide):
         self.q_z2 = CodewordNet(ndims, _of_top(arch), prob)
 
     def optimum(self, data: BitsData) -> float | None:
-        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`mean_field_optimum`), nats per datum, of a bit."""
+        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`mean_field_optimum`), nats; of one bit."""
         return mean_field_optimum(data.ndims, data.prob) if data.bits == 1 else None
 
 

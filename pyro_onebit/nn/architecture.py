@@ -26,12 +26,11 @@ class Start:
 
     Arguments:
         separation: Planted, the outermost means of q(z1|x) differ by twice this, and the others lie evenly between
-            them; around thresholds it is each mean's distance from its nearer one, or half its interval if that is less.
+            them; around thresholds it is each mean's distance from its inner one, or half its interval if less.
         centre: What lies halfway between the outermost means: ``zero``; ``balanced``, where they average to 0 over
             the data, as an optimal Gaussian q(z1|x) does under a standard normal prior; ``threshold``, where
             an ideal latent is cut (in 2^K intervals, of each codeword's probability).
-        slope: Slope in z1 of the planted log-odds of neighbouring codewords, of two that lie as far apart; they are zero
-            between the two.
+        slope: Slope in z1 of the planted log-odds of two codewords; they are zero between the two.
         variance_bias: Added to the input of every planted variance's softplus.
         loc: The means of q(z1|x), for each codeword, in place of what is planted.
         scale: Its standard deviations.

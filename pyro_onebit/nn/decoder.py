@@ -22,7 +22,7 @@ class BernoulliNet(Network):
     offset: Tensor
     slope: Tensor
     bend: Tensor
-    #: Nothing for the codewords whose bit is 1, and for those whose bit is 0, and minus infinity for the others, (K, M).
+    #: 0 for the codewords whose bit is 1, and for those whose bit is 0, and minus infinity for the others, ``(K, M)``.
     one: Tensor
     zero: Tensor
 
@@ -41,7 +41,9 @@ class BernoulliNet(Network):
     def forward(self, c: Tensor) -> Independent:
         """The conditional given z1."""
         d = c - self.centre
-        return BinaryBernoulli(logits=self._logits(self.net(c), self.offset, (self.slope + self.bend * d) * d)).to_event(1)
+        return BinaryBernoulli(
+            logits=self._logits(self.net(c), self.offset, (self.slope + self.bend * d) * d)
+        ).to_event(1)
 
     def _logits(self, net: Tensor, offset: Tensor, rest: Tensor) -> Tensor:
         if len(self.repeats) == 1:  # codeword 1's log-odds are its bit's

@@ -96,7 +96,7 @@ def _draw(axes: Axes, table: pd.DataFrame, column: str, **style: Any) -> None:
 
 def _optima(table: pd.DataFrame, prob: float) -> pd.DataFrame:
     """The Gaussian's optimum where it is measured; of one bit at whole numbers over the range and a little beyond."""
-    measured = {int(n): tuple(map(int, repeats.split())) for n, repeats in zip(table["ndims"], table["repeats"])}
+    measured = {int(n): tuple(map(int, repeats.split())) for n, repeats in table[["ndims", "repeats"]].values}
     if (table["bits"] == 1).all():
         spread = np.geomspace(min(measured) / 1.3, max(measured) * 1.3, _OPTIMA).round().clip(1, MAX_NDIMS)
         measured |= {int(n): (int(n),) for n in spread}

@@ -24,7 +24,7 @@ _MARK = rb"\A\x89PNG[\s\S]{0,400}Matplotlib version[\s\S]{0,400}Description\0"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _BLUE, _VERMILION, _GREEN, _PURPLE = PALETTE[:4]
 LAYER_COLOURS = {1: _BLUE, 2: _VERMILION}
-_CODEWORD_COLOURS = (_GREEN, _PURPLE)
+CODEWORD_COLOURS = (_GREEN, _PURPLE)
 PRIOR_COLOUR, IDEAL_COLOUR = _BLUE, _VERMILION
 DARK, GREY, LIGHT = "0.1", "0.6", "0.93"
 LAYER_NAMES = {1: "one layer", 2: "two layers"}
@@ -68,9 +68,11 @@ def codeword_colours(truth: Truth) -> list[Any]:
     """A colour for each codeword: of many, along one map in the order in which they lie on the line."""
     count = len(truth.probs)
     if count == 2:
-        return list(_CODEWORD_COLOURS)
+        return list(CODEWORD_COLOURS)
     # The map's ends are too dark or too light to tell from others.
-    return [matplotlib.colormaps["turbo"](0.06 + 0.88 * place / (count - 1)) for place in truth.order.argsort().tolist()]
+    return [
+        matplotlib.colormaps["turbo"](0.06 + 0.88 * place / (count - 1)) for place in truth.order.argsort().tolist()
+    ]
 
 
 def word_names(config: AnyConfig, truth: Truth) -> list[str]:

@@ -47,7 +47,8 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> Any:
 
     Returns:
         InferenceData, or with ArviZ 1 an xarray ``DataTree``, of groups ``posterior`` (draws of q, each latent of dims
-        chain, draw, codeword, which has the words' names where they are more than two), ``prior``, ``posterior_predictive`` (``x``, its first dimensions), ``sample_stats``
+        chain, draw, codeword, the last one named by its bits where they are several), ``prior``,
+        ``posterior_predictive`` (``x``, its first dimensions), ``sample_stats``
         (``log_p_x_given_z``, log p(x|z), nats, summed over dimensions, and ``log_weight``, log p(x, z) - log q(z|x)),
         ``observed_data``, ``constant_data`` (of each codeword: ``prob``, ``pareto_k``, the k̂ of its draws' weights, and
         ``log_evidence``, exact) and ``training_history`` (the columns of ``history.csv``); attributes say library,

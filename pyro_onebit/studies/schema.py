@@ -155,10 +155,12 @@ COLUMNS = (
     _nats("kl_aggregate", "KL(q(z_top) ‖ p(z_top))"),
     Column(
         "collapsed",
-        "whether the latent holds less than half of the entropy, though more dimensions than bits make it worth its cost",
+        "whether the latent holds less than half of the entropy, though repeated bits make it worth its cost",
         format=".0%",
         over_seeds={"collapsed": "mean"},
-        derived=lambda table: 1.0 * ((table["ndims"] > table["bits"]) & (table["mutual_information"] < 0.5 * table["entropy"])),
+        derived=lambda table: (
+            1.0 * ((table["ndims"] > table["bits"]) & (table["mutual_information"] < 0.5 * table["entropy"]))
+        ),
     ),
     _of_gap("parameters", "the guide's number of parameters", "params", "", type=int, optional=False),
     Column("steps", "steps of the training", type=int, optional=True),

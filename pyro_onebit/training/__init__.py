@@ -1,7 +1,16 @@
 """From a configuration to a trained, judged run."""
 
 from pyro_onebit.internals import AdjustedTraces
-from pyro_onebit.training.config import DEFAULT_GUIDES, DEFAULT_MODELS, DTYPES, IDENTITY, Config, Settings, differences, identity_of
+from pyro_onebit.training.config import (
+    DEFAULT_GUIDES,
+    DEFAULT_MODELS,
+    DTYPES,
+    IDENTITY,
+    Config,
+    Settings,
+    differences,
+    identity_of,
+)
 from pyro_onebit.training.fitting import fit
 from pyro_onebit.training.lattice import LatticeNoise, lattice_noise, lattice_points, lattice_weights
 from pyro_onebit.training.objectives import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -152,7 +152,7 @@ class Config(Settings):
             ndims, bits = sum(self.repeats), len(self.repeats)
             if self.ndims not in (Config.ndims, ndims) or self.bits not in (1, bits):
                 raise InputError(
-                    f"repeats is {' '.join(map(str, self.repeats))}, and so ndims {ndims} and bits {bits}; leave these out"
+                    f"repeats is {' '.join(map(str, self.repeats))}, so ndims is {ndims}, bits {bits}; leave these out"
                 )
             even = self.repeats == deal(ndims, bits)
             for name, value in (("ndims", ndims), ("bits", bits), ("repeats", None if even else self.repeats)):

@@ -62,9 +62,9 @@ def fit(
 
     By the default recipes the Gaussian guides learn in two stages. First their q(z1|x) and the model's p(x|z1) are
     trained alone, as one layer, from random weights; then all is trained, with new networks around what q(z1|x) has
-    learned. Other guides start with the bit in the latent. Where that ends at a loss no lower than that of ignoring
-    the latent altogether (each dimension's own entropy), the run begins again from random weights, and the better outcome
-    stands. All stages count as its time.
+    learned. Other guides start with the bits in the latent. Where that ends at a loss no lower than that of ignoring
+    the latent altogether (each dimension's own entropy), the run begins again from random weights, and the better
+    outcome stands. All stages count as its time.
 
     Arguments:
         model: A Pyro model of rows x.

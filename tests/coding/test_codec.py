@@ -182,7 +182,9 @@ def test_every_factorisation_is_coded_at_its_loss(guide: str) -> None:
     assert rate.mean == pytest.approx(exact.evaluate(model, q, data)["loss"] / math.log(2), abs=2e-3)
     samples = samples_of(20_000, prob=0.3)
     ones = float(samples.mean())
-    assert net_rate(codec, samples) == pytest.approx(rate.of([1.0 - ones, ones]), abs=5.5 * rate.standard_error(len(samples), [1.0 - ones, ones]))
+    assert net_rate(codec, samples) == pytest.approx(
+        rate.of([1.0 - ones, ones]), abs=5.5 * rate.standard_error(len(samples), [1.0 - ones, ones])
+    )
     naive = Codec(model, q, data, bins=512, points=128, dither=False)
     assert np.array_equal(naive.decode(naive.encode(samples), len(samples)), samples)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from dataclasses import replace
 
 import numpy as np
 import pyro
@@ -10,7 +9,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from pyro.distributions import Bernoulli, Normal
 
 from pyro_onebit import BitsData, OneBitData

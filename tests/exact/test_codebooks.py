@@ -1,6 +1,7 @@
 """Several bits on one latent: the lowest losses, and every figure against a sum that knows nothing of grids."""
 
 import math
+from itertools import pairwise
 
 import pyro
 import pytest
@@ -31,9 +32,7 @@ def test_the_lowest_loss_of_several_bits(repeats: tuple[int, ...], loss: float, 
     assert exact.optimum(BitsData(repeats)) == best.loss
     words = words_of(len(repeats))
     if kl:
-        apart = [
-            sum(a != b for a, b in zip(words[c], words[d], strict=True)) for c, d in zip(best.order, best.order[1:])
-        ]
+        apart = [sum(a != b for a, b in zip(words[c], words[d], strict=True)) for c, d in pairwise(best.order)]
         assert set(apart) == {1}  # a Gray code
 
 
