@@ -23,30 +23,33 @@ from pyro_onebit.reporting import markdown_table, summarise, summary_columns
 from pyro_onebit.studies import Column, StudyGrid, run_study
 
 #: What identifies a run here.
-KEY = ["preset", "layers", "ndims", "prob", "seed"]
+KEY = ["preset", "start", "layers", "ndims", "prob", "seed"]
 RUN_COLUMNS = [*KEY, "loss", "optimum", "entropy", "mutual_information", "seconds"]
-CELL = ("preset", "layers", "ndims", "prob")
+CELL = ("preset", "start", "layers", "ndims", "prob")
 SUMMARY = ["seeds", "worst", "median", "best", "collapsed", "seconds"]
-COLOURS = {"default": PALETTE[0], "thorough": PALETTE[2], "reference": PALETTE[1]}
+WAYS = ("default", "reference", "thorough", "default, analytic", "thorough, analytic")
+COLOURS = dict(zip(WAYS, PALETTE, strict=False))
 
 
 def train(args: argparse.Namespace) -> pd.DataFrame:
     """A row for each run, those of an earlier call included."""
     path = args.out / "runs.csv"
     table = read_table(path) if path.exists() else pd.DataFrame(columns=RUN_COLUMNS)
-    for preset, layers, ndims, prob in itertools.product(args.presets, args.layers, args.ndims, args.probs):
-        there = table[table[list(CELL)].eq([preset, layers, ndims, prob]).all(axis=1)]
+    cells = itertools.product(args.presets, args.starts, args.layers, args.ndims, args.probs)
+    for preset, start, layers, ndims, prob in cells:
+        there = table[table[list(CELL)].eq([preset, start, layers, ndims, prob]).all(axis=1)]
         seeds = tuple(seed for seed in range(args.seeds) if seed not in set(there["seed"]))
         if not seeds:
             continue
-        cell = StudyGrid((ndims,), (layers,), seeds=seeds, prob=prob, preset=preset, steps=args.steps)
-        study = run_study(cell.configs(), args.out / preset, args.jobs)
+        cell = StudyGrid((ndims,), (layers,), seeds=seeds, prob=prob, preset=preset, start=start, steps=args.steps)
+        study = run_study(cell.configs(), args.out / f"{preset}-{start}", args.jobs)
         tell_failures(study.failures)
-        rows = study.table.assign(preset=preset)[RUN_COLUMNS]
+        rows = study.table.assign(preset=preset, start=start)[RUN_COLUMNS]
         table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
         write_table(path, table)
     asked = {
         "preset": args.presets,
+        "start": args.starts,
         "layers": args.layers,
         "ndims": args.ndims,
         "prob": args.probs,
@@ -55,22 +58,27 @@ def train(args: argparse.Namespace) -> pd.DataFrame:
     return table[table[KEY].isin({name: list(values) for name, values in asked.items()}).all(axis=1)]
 
 
+def way_of(table: pd.DataFrame) -> pd.Series:
+    """How a row was trained: the preset and, where it is not the usual one, the start."""
+    return table["preset"].where(table["start"] == "random", table["preset"] + ", " + table["start"])
+
+
 def strip_plot(table: pd.DataFrame) -> Figure:
     """Every seed's distance from the limit, a column for each cell."""
     cells = sorted(set(table[["layers", "ndims", "prob"]].itertuples(index=False, name=None)))
     figure = Figure(figsize=(2.0 + 0.8 * len(cells), 4.5), layout="constrained")
     axes = figure.subplots()
-    presets = sorted(set(table["preset"]))
-    for shift, preset in enumerate(presets):
-        own = table[table["preset"] == preset]
+    ways = sorted(set(way_of(table)))
+    for shift, way in enumerate(ways):
+        own = table[way_of(table) == way]
         place = [
             cells.index((row.layers, row.ndims, row.prob)) + 0.25 * shift + 0.008 * row.seed for row in own.itertuples()
         ]
         # Below the quadrature's own error a distance says nothing more.
         height = (own["loss"] - own["optimum"]).clip(lower=1e-6)
-        axes.plot(place, height, ls="none", marker="o", ms=3, alpha=0.7, color=COLOURS[preset], label=preset)
+        axes.plot(place, height, ls="none", marker="o", ms=3, alpha=0.7, color=COLOURS[way], label=way)
     labels = [f"{layers} layer{'s' * (layers > 1)}\nn = {n}" + f"\np = {p:g}" * (p != 0.5) for layers, n, p in cells]
-    axes.set_xticks([i + 0.125 * len(presets) for i in range(len(cells))], labels, fontsize=8)
+    axes.set_xticks([i + 0.125 * len(ways) for i in range(len(cells))], labels, fontsize=8)
     axes.set(yscale="log", ylabel="exact loss above the limit (nats)")
     axes.grid(axis="y", color=LIGHT)
     axes.legend(frameon=False)
@@ -78,13 +86,13 @@ def strip_plot(table: pd.DataFrame) -> Figure:
 
 
 def answer(table: pd.DataFrame) -> str:
-    """The question's answer in a sentence for each preset."""
+    """The question's answer in a sentence for each way to train."""
     sentences = []
-    for preset, own in table.groupby("preset", sort=False):
+    for way, own in table.groupby(way_of(table), sort=False):
         worst = own.loc[own["worst"].idxmax()]
         collapsed = (own["collapsed"] * own["seeds"]).sum()
         sentences.append(
-            f"{preset}: {collapsed:.0f} of {own['seeds'].sum()} runs collapsed; the worst ends {worst['worst']:.4f} "
+            f"{way}: {collapsed:.0f} of {own['seeds'].sum()} runs collapsed; the worst ends {worst['worst']:.4f} "
             f"nats above its limit ({worst['layers']} layer(s), ndims {worst['ndims']})."
         )
     return "\n".join(sentences)
@@ -96,15 +104,16 @@ def main(args: argparse.Namespace) -> None:
     table = summarise(runs, CELL)[[*CELL, *SUMMARY]]
     write_table(args.out / "reliability.csv", table)
     save(strip_plot(runs), args.out / "reliability.png")
-    columns = [Column("preset"), *summary_columns(table.drop(columns="preset"))]
+    columns = [Column("preset"), Column("start"), *summary_columns(table.drop(columns=["preset", "start"]))]
     print(markdown_table(table.astype(object).to_dict("records"), columns))
     print(answer(table))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    lists = {"ndims": [1, 5, 10, 100, 1000], "layers": [1, 2], "probs": [0.5], "presets": ["default"]}
-    return parser_of(__doc__, "reliability", **lists, seeds=20).parse_args(arguments)
+    lists = {"ndims": [1, 5, 10, 100, 1000], "layers": [1, 2], "probs": [0.5]}
+    ways = {"presets": ["default"], "starts": ["random"]}
+    return parser_of(__doc__, "reliability", **lists, **ways, seeds=20).parse_args(arguments)
 
 
 if __name__ == "__main__":

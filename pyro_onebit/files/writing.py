@@ -9,11 +9,12 @@ import secrets
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from pyro_onebit.errors import InputError, WriteError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: A mark stands within so many first bytes.
 _HEAD = 2**22

@@ -7,7 +7,6 @@ from pyro_onebit.training.config import (
     DTYPES,
     IDENTITY,
     Config,
-    Settings,
     differences,
     identity_of,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "Recipe",
     "RowwiseWakeSleep",
     "Run",
-    "Settings",
     "StickingTheLanding",
     "build",
     "differences",
