@@ -3,9 +3,9 @@
     python analysis/amortisation.py
 
 The part of KL(q(z|x) ‖ p(z|x)) that a Gaussian for each codeword alone would save (`diagnostics.gap_split`), for
-trained one-layer runs: against the number of codewords, the encoder's width and the steps of the training, each with the
-others as they are by default. Medians over seeds, nats. Writes ``amortisation.csv`` and ``amortisation.png``, prints the
-table and the answer.
+trained one-layer runs: against the number of codewords, the encoder's width and the steps of the training, each with
+the others as they are by default. Medians over seeds, nats. Writes ``amortisation.csv`` and ``amortisation.png``,
+prints the table and the answer.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations, permutations
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def gaussian_optimum(data: int | DataLike, prob: float = 0.5, *, order: Sequence
     """The best Gaussian q(z1|x) for some codewords, found by a search.
 
     Of two codewords it goes over the separation and the ratio of the scales; of M over all means and scales, from every
-    order of the codewords along z for M up to 4, and beyond from the Gray code and from 40 random orders; where
+    order of the codewords along z for M up to 4, and beyond from Gray codes and many random orders; where
     a codebook has few distinct columns, codewords may share a place, too. A lower loss may have been missed, but one
     that is reported can be reached.
 
@@ -131,8 +131,10 @@ def _two_words(ndims: int, prob: float) -> GaussianOptimum:
     return GaussianOptimum(float(best.fun), recon, tuple(loc.tolist()), tuple(scale.tolist()))
 
 
-#: Random orders from which many codewords are searched, and standard deviations of what starts from each.
-_RANDOM_ORDERS, _REACH = 40, 8.5
+#: Codewords of all random orders together from which many of them are searched; columns whose orders are all tried.
+_RANDOM_WORDS, _MOST_COLUMNS = 320, 4
+#: Standard deviations of each codeword that are integrated over.
+_REACH = 8.5
 #: Panels of 16 nodes for each codeword: in a search, and for its result.
 _COARSE, _FINE = 12, 40
 
@@ -191,7 +193,7 @@ def _many_words(
 ) -> GaussianOptimum:
     """Minimise over all means and scales, from several orders of the codewords and from z unused."""
     coarse, fine = (_Cost(words, counts, probs, panels) for panels in (_COARSE, _FINE))
-    starts = [_places(order, probs)] if order else list(_starts(words, probs))
+    starts = [_places(order, probs)] if order else list(_starts(words, counts, probs))
     found = sorted((coarse.lowest(start) for start in starts), key=lambda end: end[0])
     loss, v = min((fine.lowest(end) for _, end in found[:2]), key=lambda end: end[0])
     unused = float(fine(torch.zeros(2 * len(words), dtype=torch.float64)))
@@ -204,21 +206,28 @@ def _many_words(
     return GaussianOptimum(loss, recon, tuple(loc.tolist()), tuple(log_scale.exp().tolist()))
 
 
-def _starts(words: tuple[tuple[int, ...], ...], probs: tuple[float, ...]) -> Iterator[np.ndarray]:
+def _starts(
+    words: tuple[tuple[int, ...], ...], counts: tuple[int, ...], probs: tuple[float, ...]
+) -> Iterator[np.ndarray]:
     """Where a search over many codewords starts; the mirror image of an order is the same."""
     count, dims = len(words), len(words[0])
+    # Columns in every order and selection; those that occur as often are alike.
+    chosen = {
+        tuple(counts[j] for j in columns): columns
+        for few in range(1, dims + 1 if dims <= _MOST_COLUMNS else 1)
+        for columns in permutations(range(dims), few)
+    }.values()
     if count <= 4:
         orders = [order for order in permutations(range(count)) if order[0] < order[-1]]
     else:
         rng = np.random.default_rng(0)
-        # The words that some columns tell apart, in the order of the Gray code of these columns.
-        grays = [_gray_order(words, columns) for columns in permutations(range(dims))] if dims <= 4 else []
-        orders = [*dict.fromkeys(grays), *(tuple(rng.permutation(count).tolist()) for _ in range(_RANDOM_ORDERS))]
+        orders = [_gray_order(words, columns) for columns in chosen if len(columns) == dims]
+        orders += [tuple(rng.permutation(count).tolist()) for _ in range(_RANDOM_WORDS // count)]
     for order in orders:
         yield _places(order, probs)
     # Codewords that differ in other columns alone share their places.
-    for few in range(1, dims if dims <= 4 else 1):
-        for columns in combinations(range(dims), few):
+    for columns in chosen:
+        if len(columns) < dims:
             yield _places(_gray_order(words, columns), probs, [tuple(word[j] for j in columns) for word in words])
 
 
