@@ -51,7 +51,7 @@ def study_drawings(study: Study) -> Iterator[Drawing]:
         yield Drawing(
             f"posterior-{_file_name(config, labels)}-ndims{config.ndims}",
             partial(posterior_figure, config, truth, label),
-            f"The top latent at n = {config.ndims}, {label}: q(z|x) of both codewords, the learned model's exact "
+            f"The top latent at n = {config.ndims}, {label}: q(z|x) of each codeword, the learned model's exact "
             "posterior, the truncated normal that an ideal posterior is, and the prior.",
         )
 

@@ -11,19 +11,19 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_onebit.data import ideal_threshold
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Truth
 from pyro_onebit.plots.style import (
-    CODEWORD_COLOURS,
     DARK,
     GREY,
     IDEAL_COLOUR,
     LAYER_NAMES,
     PRIOR_COLOUR,
+    codeword_colours,
     family_of,
     labels_of,
     legend,
+    word_names,
 )
 from pyro_onebit.training import AnyConfig
 
@@ -74,7 +74,7 @@ def posterior_figure(config: AnyConfig, truth: Truth, label: str = "") -> Figure
     """p(z), q(z) and q(z|x) of the top latent, with what q(z|x) would ideally be.
 
     Over each q(z|x) are drawn the learned model's exact posterior p(z|x), dashed, and an ideal
-    model's, dotted: the prior on the codeword's side of the threshold, a truncated Gaussian.
+    model's, dotted: the prior on the codeword's side of the threshold, or between two, a truncated Gaussian.
 
     Arguments:
         config: The run's configuration.
@@ -83,10 +83,11 @@ def posterior_figure(config: AnyConfig, truth: Truth, label: str = "") -> Figure
     """
     figure = Figure(figsize=(7.8, 4.0), layout="constrained")
     axes = figure.subplots()
-    for codeword, colour in enumerate(CODEWORD_COLOURS):
+    colours, names = codeword_colours(truth), word_names(config, truth)
+    for codeword, colour in enumerate(colours):
         q = truth.log_q[codeword].exp()
         axes.fill_between(truth.z, q, color=colour, alpha=0.15, lw=0.0)
-        axes.plot(truth.z, q, color=colour, lw=2.4, label=rf"$q(z\,|\,x{{=}}\mathbf{{{codeword}}})$")
+        axes.plot(truth.z, q, color=colour, lw=2.4, label=rf"$q(z\,|\,x{{=}}\mathbf{{{names[codeword]}}})$")
     axes.plot(truth.z, truth.log_aggregate.exp(), color=GREY, lw=2.4, label="$q(z)$")
     _draw_prior(axes, config, truth, color=PRIOR_COLOUR)
     for log_posterior in truth.log_posterior:
@@ -117,10 +118,11 @@ def comparison_figure(truths: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     panels: Any = figure.subplots(len(rows), len(columns), sharex=True, squeeze=False)
     for config, truth in truths:
         axes = panels[rows.index(family_of(config)), columns.index(config.ndims)]
-        for codeword, colour in enumerate(CODEWORD_COLOURS):
+        colours, names = codeword_colours(truth), word_names(config, truth)
+        for codeword, colour in enumerate(colours):
             q = truth.log_q[codeword].exp()
             axes.fill_between(truth.z, q, color=colour, alpha=0.15, lw=0.0)
-            axes.plot(truth.z, q, color=colour, lw=1.8, label=rf"$q(z\,|\,x{{=}}\mathbf{{{codeword}}})$")
+            axes.plot(truth.z, q, color=colour, lw=1.8, label=rf"$q(z\,|\,x{{=}}\mathbf{{{names[codeword]}}})$")
             exact = truth.log_posterior[codeword].exp()
             axes.plot(truth.z, exact, color=DARK, ls="--", lw=0.9, label=r"exact $p(z\,|\,x)$ of the learned model")
         # A density may have a needle next to the threshold; the rest is what there is to see.
@@ -137,7 +139,7 @@ def comparison_figure(truths: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
 def _draw_prior(axes: Axes, config: AnyConfig, truth: Truth, color: str) -> None:
     """p(z), the axes' names, and limits that show it and the threshold."""
     axes.plot(truth.z, truth.log_prior.exp(), color=color, ls="--", label="$p(z)$")
-    limit = max(LIMIT, abs(ideal_threshold(config.prob)) + 1.0)
+    limit = max(LIMIT, float(truth.thresholds.abs().max()) + 1.0)
     axes.set(xlabel=f"$z_{config.layers}$", ylabel="density", xlim=(-limit, limit))
 
 
