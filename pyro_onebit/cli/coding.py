@@ -35,7 +35,7 @@ class EncodeCommand(Command):
     file: Path = field(metadata={"positional": True, "metavar": "FILE"})
     out: Path = field(metadata={"positional": True, "metavar": "OUT"})
     run_directory: Path = field(metadata=_RUN)
-    bins: int = 4096
+    bins: int = 16384
     points: int = 512
     seed: int = 0
     naive: bool = False

@@ -98,7 +98,7 @@ class Codec:
         guide: Any,
         data: DataLike,
         *,
-        bins: int = 4096,
+        bins: int = 16384,
         points: int = 512,
         dither: bool = True,
         seed: int = 0,

@@ -236,12 +236,19 @@ class _Training:
             self._begin(_MAIN, self._learned())
         if self.stage.number == _MAIN:
             self._train()
-            self.run.judge()
+            self._judge()
             if not _is_worse_than_no_latent(self.run):
                 return
             self.planted = {**copy.deepcopy(self._states()), "loss": self.run.metrics["loss"]}
             self._begin(_AGAIN, PLAIN)
         self._again()
+
+    def _judge(self) -> float:
+        """The exact loss; other figures may be unknown."""
+        figures = self.run.judge()
+        if figures["loss"] is None:
+            raise ArithmeticError(f"the outcome's exact loss is not known: {figures.notes['loss']}")
+        return figures["loss"]
 
     def _begin(self, number: int, start: Start) -> None:
         self.stage = self._stage(number)
@@ -260,7 +267,7 @@ class _Training:
         assert self.planted is not None
         try:
             self._train()
-            better = self.run.judge()["loss"] <= self.planted["loss"]
+            better = self._judge() <= self.planted["loss"]
         except ArithmeticError:
             better = False
         if not better:
