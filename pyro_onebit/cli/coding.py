@@ -35,8 +35,8 @@ class EncodeCommand(Command):
     file: Path = field(metadata={"positional": True, "metavar": "FILE"})
     out: Path = field(metadata={"positional": True, "metavar": "OUT"})
     run_directory: Path = field(metadata=_RUN)
-    bins: int = 16384
-    points: int = 512
+    bins: int = 4096
+    points: int = 1024
     seed: int = 0
     naive: bool = False
     force: bool = False

@@ -4,8 +4,9 @@ To code x, a latent is *drawn* by decoding it from the bits written so far, unde
 p(x|z), and z under p(z). The decoder gets z back and from it the bits it was drawn with: on average they make
 up for what z cost beyond KL(q ‖ p). In which order the latents are drawn, `schemes` has.
 
-Latents live on grids: the top one on the middles of equal-mass bins of its prior, z1 below it on evenly spaced
-points. On both sides densities are taken *at* those points, so that an exact posterior stays one.
+Latents live on grids: the top one on the middles of bins, of equal mass under its prior or, where it is drawn after z1,
+half of them as narrow as q(z2|z1) is; z1 below it on evenly spaced points. On both sides densities are taken *at* those
+points, so that an exact posterior stays one.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Codec:
             them as they are, successive latents hang on each other and are not q's. To shift them by a
             pseudo-random number that the decoder knows, too, costs nothing.
         seed: Of the dither and of the initial bits.
+        adapted: Whether bins of the top latent follow q(z2|z1), as they do but in containers of format 1.
 
     Raises:
         InputError: If a setting is out of range, or the programs are none that it can code with.
@@ -98,10 +100,11 @@ class Codec:
         guide: Any,
         data: DataLike,
         *,
-        bins: int = 16384,
-        points: int = 512,
+        bins: int = 4096,
+        points: int = 1024,
         dither: bool = True,
         seed: int = 0,
+        adapted: bool = True,
     ) -> None:
         if bins not in [2**b for b in range(4, 17)]:
             raise InputError(f"bins is {bins}; it must be a power of two from 16 to 65536")
@@ -118,7 +121,7 @@ class Codec:
         self.data, self.bins, self.points, self.dither, self.seed = data, bins, points, dither, seed
         with exact_arithmetic():
             self._truth = solve(model, guide, data)
-            self._scheme = make_scheme(pair, self._truth, bins, points)
+            self._scheme = make_scheme(pair, self._truth, bins, points, adapted=adapted)
 
     def encode(self, samples: NDArray[np.uint8], *, quiet: bool = True) -> NDArray[np.uint32]:
         """Code samples, given as codewords' numbers, shape ``(samples,)``; the coder's words.

@@ -3,7 +3,7 @@
 Little-endian: ``onebit``, format, bits of the content a sample, whether dithered, log2 of the bins (a byte each),
 points of z1's grid (2), seed (8), the content's length (8), the codec's fingerprint (16), the content's SHA-256 (16),
 the words, and the SHA-256 of all before (16). Digests are cut to 16 bytes. The last sample's bits beyond the content
-are 0. Format 1 lacks the bits a sample: there it is one.
+are 0. Format 1 lacks the bits a sample, of which there is one, and all its bins have equal mass.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def unpack(model: Any, guide: Any, data: DataLike, container: bytes, *, quiet: b
     if len(container) > len(MAGIC) and container[len(MAGIC)] not in (1, _FORMAT):
         raise DamagedError(f"its format is {container[len(MAGIC)]}; this version reads formats 1 and {_FORMAT}")
     body, checksum = container[:-_DIGEST], _digest(container[:-_DIGEST])
-    if body[len(MAGIC) : len(MAGIC) + 1] == b"\x01":
+    adapted = body[len(MAGIC) : len(MAGIC) + 1] != b"\x01"
+    if not adapted:
         body = body[: len(MAGIC) + 1] + b"\x01" + body[len(MAGIC) + 1 :]
     if len(body) < _HEADER.size or checksum != container[-_DIGEST:]:
         raise DamagedError("its checksum does not fit")
@@ -98,7 +99,8 @@ def unpack(model: Any, guide: Any, data: DataLike, container: bytes, *, quiet: b
     payload = body[_HEADER.size :]
     if dither > 1 or len(payload) % 4:
         raise DamagedError("its header makes no sense")
-    codec = Codec(model, guide, data, bins=1 << min(log_bins, 63), points=points, dither=bool(dither), seed=seed)
+    settings = {"bins": 1 << min(log_bins, 63), "points": points, "dither": bool(dither), "seed": seed}
+    codec = Codec(model, guide, data, **settings, adapted=adapted)
     if codec.fingerprint[:_DIGEST] != fingerprint:
         raise DamagedError(
             "it was encoded with another run, or by a machine or version that computes other numbers; "

@@ -8,7 +8,6 @@ both latents before anything is coded, in its own order: BB-ANS on the two at on
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import constriction
@@ -36,12 +35,11 @@ class Chain:
     Arguments:
         pixels: p(x|z1).
         links: For each latent from the lowest up: what it is drawn from, and what is coded under it.
-        bins: Bins of the top latent.
+        prior: Of the top latent.
     """
 
-    def __init__(self, pixels: Pixels, links: list[tuple[Table, Any]], bins: int) -> None:
-        self.pixels, self.links, self.bins = pixels, links, bins
-        self._prior = _MODELS.Uniform(bins)
+    def __init__(self, pixels: Pixels, links: list[tuple[Table, Any]], prior: Table) -> None:
+        self.pixels, self.links, self.prior = pixels, links, prior
 
     @property
     def tables(self) -> list[Table]:
@@ -57,11 +55,11 @@ class Chain:
             latent = posterior.pop(coder, lower)
             likelihood.push(coder, lower, latent)
             lower = latent
-        coder.encode_reverse(lower, self._prior)
+        self.prior.push(coder, lower, 0)
 
     def pop(self, coder: Any, shifts: list[int]) -> int:
         """Decode a sample."""
-        latent = coder.decode(self._prior)
+        latent = self.prior.pop(coder, 0)
         for i, (posterior, likelihood) in reversed(list(enumerate(self.links))):
             lower = likelihood.pop(coder, latent)
             posterior.push(coder, latent, lower)
@@ -72,7 +70,8 @@ class Chain:
 
     def moments(self, *, coded: bool) -> _Moments:
         """E[bits] and E[bits^2] of each codeword, ``(M,)``, from the top latent down."""
-        mean, square = np.full(self.bins, math.log2(self.bins)), np.full(self.bins, math.log2(self.bins) ** 2)
+        [mean] = -_log2(self.prior, coded=coded)
+        square = mean**2
         for posterior, likelihood in reversed(self.links):
             log_q, log_p = (_log2(part, coded=coded) for part in (posterior, likelihood))
             if likelihood is not self.pixels:
@@ -93,13 +92,12 @@ class Joint:
         first: Of the latent that the guide draws first, given x: M conditions.
         second: Of the other one, given x and the first: M times as many conditions as the first has values, or M.
         below: p(z1|z2).
+        prior: Of z2.
         up: Whether z1 is drawn first.
     """
 
-    def __init__(self, pixels: Pixels, first: Table, second: Table, below: Table, *, up: bool) -> None:
-        self.pixels, self.first, self.second, self.below, self.up = pixels, first, second, below, up
-        self.bins = len(below.masses)
-        self._prior = _MODELS.Uniform(self.bins)
+    def __init__(self, pixels: Pixels, first: Table, second: Table, below: Table, prior: Table, *, up: bool) -> None:
+        self.pixels, self.first, self.second, self.below, self.prior, self.up = pixels, first, second, below, prior, up
         #: Conditions of the second latent for each codeword: values of the first, or one.
         self._conditions = len(second.masses) // len(first.masses)
 
@@ -122,11 +120,11 @@ class Joint:
         low, top = (first, second) if self.up else (second, first)
         self.pixels.push(coder, sample, low)
         self.below.push(coder, low, top)
-        coder.encode_reverse(top, self._prior)
+        self.prior.push(coder, top, 0)
 
     def pop(self, coder: Any, shifts: list[int]) -> int:
         """Decode a sample."""
-        top = int(coder.decode(self._prior))
+        top = self.prior.pop(coder, 0)
         low = self.below.pop(coder, top)
         sample = self.pixels.pop(coder, low)
         first, second = (low, top) if self.up else (top, low)
@@ -143,15 +141,16 @@ class Joint:
         first, second, below, x = (
             _log2(part, coded=coded) for part in (self.first, self.second, self.below, self.pixels)
         )
+        [top] = _log2(self.prior, coded=coded)
         words = len(first)
         mean, square = np.empty(words), np.empty(words)
         rows = second.reshape(words, self._conditions, -1)
         for word in range(words):
             # Of shape (values of the first, values of the second).
             log_q = first[word, :, None] + rows[word]
-            log_p = below.T + x[word][:, None] if self.up else below + x[word]
+            log_p = (below.T + x[word][:, None] + top) if self.up else (below + x[word] + top[:, None])
             q = np.exp2(log_q)
-            bits = np.where(q > 0.0, log_q, 0.0) - np.where(q > 0.0, log_p, 0.0) + math.log2(self.bins)
+            bits = np.where(q > 0.0, log_q, 0.0) - np.where(q > 0.0, log_p, 0.0)
             mean[word], square[word] = (q * bits).sum(), (q * bits**2).sum()
         return mean, square
 
@@ -166,7 +165,7 @@ def _shift(coder: Any, shift: int) -> None:
     coder.encode_reverse((quantile + shift) % (1 << DITHERED), _DITHER)
 
 
-def make_scheme(pair: Pair, truth: Truth, bins: int, points: int) -> Chain | Joint:
+def make_scheme(pair: Pair, truth: Truth, bins: int, points: int, *, adapted: bool = True) -> Chain | Joint:
     """The order for a model and a guide, with its tables.
 
     Arguments:
@@ -174,30 +173,58 @@ def make_scheme(pair: Pair, truth: Truth, bins: int, points: int) -> Chain | Joi
         truth: The latents' densities.
         bins: Bins of the top latent.
         points: Points of z1's grid in a two-layer model.
+        adapted: Whether z2's bins are laid where q(z2|z1) is narrow, too, if it is drawn after z1; else all are of
+            equal mass under its prior.
     """
-    middles = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
-    top = truth.grid.quantiles(truth.log_prior.exp(), middles)
-    # In the prior's own measure the bins are equal.
-    log_prior = pair.first_p.log_prob(top)[:, 0, 0]
+    equal = torch.linspace(0.0, 1.0, bins + 1, dtype=torch.float64)
     if len(pair.latents) == 1:
+        top, log_measure, prior = _bins(pair, truth, equal)
         pixels = Pixels(pair, top)
-        return Chain(pixels, [(_first(pair, top, log_prior), pixels)], bins)
+        return Chain(pixels, [(_first(pair, top, log_measure), pixels)], prior)
     bottom, name = pair.latents
     low = truth.grids[0]
     cumulative = low.cumulative(truth.q_masses[0] / low.weights)
     ends = low.invert(cumulative, torch.tensor([[_BEYOND, 1.0 - _BEYOND]]).expand(pair.words, 2))
     z1 = torch.linspace(float(ends.min()), float(ends.max()), points, dtype=torch.float64)
+    down = pair.guide.latents[0] == name
+    edges = _following(pair, truth, z1, equal) if adapted and not down else equal
+    top, log_measure, prior = _bins(pair, truth, edges)
     pixels = Pixels(pair, z1)
     p_bottom = pair.given(pair.model, bottom, {name: top[:, None]}).log_prob(z1)
     below = _table(p_bottom[..., 0].T, popped=False)
-    if pair.guide.latents[0] == name:
+    if down:
         q_bottom = pair.given(pair.guide, bottom, {name: top[:, None]}).log_prob(z1)
-        return Joint(pixels, _first(pair, top, log_prior), _second(pair, q_bottom), below, up=False)
-    q_top = pair.given(pair.guide, name, {bottom: z1[:, None]}).log_prob(top) - log_prior[:, None, None]
+        return Joint(pixels, _first(pair, top, log_measure), _second(pair, q_bottom), below, prior, up=False)
+    q_top = pair.given(pair.guide, name, {bottom: z1[:, None]}).log_prob(top) - log_measure[:, None, None]
     first = _first(pair, z1, torch.zeros_like(z1))
     if q_top.shape[1:] == (points, 1):
-        return Chain(pixels, [(first, pixels), (_table(q_top[..., 0].T, popped=True), below)], bins)
-    return Joint(pixels, first, _second(pair, q_top), below, up=True)
+        return Chain(pixels, [(first, pixels), (_table(q_top[..., 0].T, popped=True), below)], prior)
+    return Joint(pixels, first, _second(pair, q_top), below, prior, up=True)
+
+
+def _bins(pair: Pair, truth: Truth, edges: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Table]:
+    """Bins of the top latent between shares of its prior ``(bins + 1,)``: middles, log of their density, and prior."""
+    masses = edges.diff()
+    top = truth.grid.quantiles(truth.log_prior.exp(), edges[:-1] + 0.5 * masses)
+    # In the prior's own measure a bin is as wide as its mass.
+    return top, pair.first_p.log_prob(top)[:, 0, 0] - masses.log(), _table(masses.log()[None], popped=False)
+
+
+def _following(pair: Pair, truth: Truth, z1: torch.Tensor, equal: torch.Tensor) -> torch.Tensor:
+    """Every other one of equal shares of z2's prior, and those to which q(z2|z1) goes as z1 moves evenly over its grid.
+
+    Between two modes of z1 it moves little, and q(z2|z1) is narrow there; bins between these shares are so, too.
+    """
+    bottom, name = pair.latents
+    log_q = pair.given(pair.guide, name, {bottom: z1[:, None]}).log_prob(truth.grid.nodes)
+    if log_q.shape[1] < len(z1):
+        return equal  # it goes nowhere
+    shares = truth.grid.cumulative(truth.log_prior.exp())
+    masses = torch.softmax(log_q + truth.grid.weights.log()[:, None, None], 0)
+    means = (masses * (shares / shares[-1])[:, None, None]).sum(0).mean(-1)
+    at = np.linspace(0.0, len(z1) - 1.0, len(equal) // 2)
+    moved = torch.from_numpy(np.interp(at, np.arange(len(z1)), means.numpy())).clamp(0.0, 1.0)
+    return torch.cat([equal[::2], moved]).unique()
 
 
 def _first(pair: Pair, z: torch.Tensor, log_measure: torch.Tensor) -> Table:

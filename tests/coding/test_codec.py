@@ -135,7 +135,7 @@ def test_the_rate_of_a_biased_source_is_near_its_entropy(trained) -> None:
 
 def log_mgf(codec: Codec, s: float) -> np.ndarray:
     """ln E exp(s bits) of a sample's bits, of each codeword, from the top latent down: `Codec.rate` has the moments."""
-    total = np.full(codec.bins, s * math.log2(codec.bins))
+    total = -s * codec._scheme.prior.log2_masses[0]
     for posterior, likelihood in reversed(codec._scheme.links):
         log_q, log_p = posterior.log2_masses, likelihood.log2_masses
         if likelihood is not codec._scheme.pixels:

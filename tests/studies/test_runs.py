@@ -46,6 +46,11 @@ def test_metrics_are_the_columns_of_the_results(saved: Path) -> None:
     assert list(json.loads((saved / "metrics.json").read_text())) == [column.name for column in columns_of("results")]
 
 
+def test_a_figure_that_is_not_known_stays_so(run: Run, tmp_path: Path) -> None:
+    save_run(replace(run, metrics={**run.metrics, "kl1": None}), tmp_path / "run")
+    assert load_run(tmp_path / "run").metrics["kl1"] is None
+
+
 def test_parameters_are_safetensors(saved: Path, run: Run) -> None:
     tensors = load_file(saved / PARAMETERS)
     state = {f"model.{name}": value for name, value in run.model.state_dict().items()}
