@@ -280,6 +280,8 @@ def check_table(table: pd.DataFrame, kind: Kind) -> pd.DataFrame:
             if column.missing is None:
                 raise InputError(f"it lacks {column.name}")
             table[column.name] = [column.missing(row) for row in _rows(table)]
+        if column.type is str and pd.api.types.is_integer_dtype(table[column.name]):
+            table[column.name] = table[column.name].astype(str)  # which a file does not tell from a number
         wrong = [value for value in table[column.name] if not _is_right(column, value)]
         if wrong:
             raise InputError(f"a {column.name} is {repr(wrong[0])[:60]}; it must be {_KINDS[column.type]}")

@@ -37,6 +37,15 @@ SMALL = {
         *("--layers", "1", "--steps", "2", "--jobs", "1"),
     ],
     "bits_back.py": ["--ndims", "3", "--samples", "300", "--steps", "4", "--guides", "gaussian"],
+    "gray_code.py": ["--repeats", "2,1", "--seeds", "0", "--steps", "5", "--jobs", "1"],
+    "which_bits.py": [
+        *("--company", "alone", "5", "--repeats", "1", "2", "--trained", "2"),
+        *("--seeds", "0", "--steps", "5", "--jobs", "1"),
+    ],
+    "amortisation.py": [
+        *("--most", "1", "--widths", "2", "--trainings", "4"),
+        *("--repeat", "2", "--seeds", "0", "--steps", "4", "--jobs", "1"),
+    ],
     "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "1"],
     "factorisations.py": [*QUICK, "--seeds", "0", "--cases", "top_down_flow", "learned_prior"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],

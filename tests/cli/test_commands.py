@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_onebit import GaussianGuide, register_guide
 from pyro_onebit.cli import main
 from pyro_onebit.files import read_table
-from pyro_onebit.studies import columns_of, records
+from pyro_onebit.studies import check_table, columns_of, records
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,9 @@ def test_evaluate_recomputes_the_metrics(run_directory: Path, capsys: pytest.Cap
     assert main(["evaluate", str(run_directory), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     errors, notes, threshold, checks = (printed.pop(name) for name in ("errors", "notes", "threshold", "posterior"))
+    order, information = printed.pop("order"), printed.pop("bit_information")
+    assert sorted(order) == ["0", "1"]
+    assert information == pytest.approx([printed["mutual_information"]], abs=1e-9)
     assert notes == {}
     assert max(errors.values()) < 1e-6
     assert threshold["ideal"] == pytest.approx(0.0, abs=1e-12)
@@ -118,7 +121,7 @@ def test_study(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arguments = ["study", "--ndims", "1", "3", "--layers", "1", "2", "--seeds", "0", "1", "--quiet", "--json"]
     assert main([*arguments, "--steps", "3", "--jobs", "2", "--out", str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
-    rows = records(read_table(tmp_path / "results.csv"))
+    rows = records(check_table(read_table(tmp_path / "results.csv"), "results"))
     assert [(row["layers"], row["ndims"], row["seed"]) for row in rows] == [
         (layers, ndims, seed) for layers in (1, 2) for ndims in (1, 3) for seed in (0, 1)
     ]
