@@ -22,7 +22,7 @@ from scipy.stats import binom
 
 from pyro_onebit import Run, exact
 from pyro_onebit.diagnostics import Calibration, calibration_curve, simulate_calibration
-from pyro_onebit.plots import CODEWORD_COLOURS, GREY, LAYER_NAMES, PALETTE
+from pyro_onebit.plots import GREY, LAYER_NAMES, PALETTE, codeword_colours
 
 BINS = 20
 
@@ -68,7 +68,7 @@ def draw(cases: Sequence[tuple[Run, exact.Truth, Calibration]]) -> Figure:
         )
         above.set_title(f"{LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$")
         of_q, of_p = calibration_curve(truth)
-        for codeword, colour in enumerate(CODEWORD_COLOURS):
+        for codeword, colour in enumerate(codeword_colours(len(of_q))):
             label = rf"exact, $x{{=}}\mathbf{{{codeword}}}$"
             below.plot(of_q[codeword], of_p[codeword] - of_q[codeword], color=colour, label=label)
         below.axhline(0.0, color=GREY, lw=0.8)

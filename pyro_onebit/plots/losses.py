@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from pyro_onebit.data import MAX_NDIMS
+from pyro_onebit.data import MAX_NDIMS, OneBitData
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import gaussian_optimum
 from pyro_onebit.plots.style import (
@@ -21,18 +21,21 @@ from pyro_onebit.plots.style import (
     LAYER_COLOURS,
     LAYER_NAMES,
     LIGHT,
+    MARKERS,
     PALETTE,
     colours_of,
     family_of,
     labels_of,
     legend,
+    ndims_axis,
 )
 from pyro_onebit.studies import ORIGINAL
 from pyro_onebit.training import AnyConfig
 
-#: Reconstruction costs below this, zero included, are drawn here: a log axis must end, and so does
-#: what the quadrature resolves.
-FLOOR = 1e-10
+#: Smaller values, zero included, are drawn here: a log axis must end, and so does what the quadrature resolves.
+FLOORS = {"recon_per_dim": 1e-10, "above": 1e-8}
+#: Up to here the limit is drawn at every number of dimensions.
+_CORNER = range(1, 6)
 #: The most points at which the optimum is computed; each is a minimisation.
 _OPTIMA = 16
 #: Losses closer to the entropy than this are drawn here: below, training is done, and a log axis must end.
@@ -41,12 +44,12 @@ _LEAST = 1e-5
 _LEAST_ESTIMATE = 1e-4
 
 
-def loss_figure(table: pd.DataFrame) -> Figure:
-    """Reconstruction cost per dimension, and loss, against the number of dimensions.
+def information_figure(table: pd.DataFrame) -> Figure:
+    """What the latent carries, and what that costs, against the number of dimensions.
 
-    A marker is a run, a line joins the medians over seeds, a colour is a family: guide, objective and so on. Hollow
-    rings are the original experiment's published estimates. The optimum of a Gaussian q(z1|x) is dashed, the data's
-    entropy dotted: the least loss, and the cost of a dimension without a latent.
+    Left I_q(x; z) of the top latent, right the loss. A marker is a run, its colour and shape a family: guide, objective
+    and so on. Crosses are the original experiment's published estimates. What the best decoder does with the best
+    Gaussian q(z1|x) is dashed, the data's entropy dotted.
 
     Arguments:
         table: A study's table, all of one `prob`; nats per datum.
@@ -54,51 +57,109 @@ def loss_figure(table: pd.DataFrame) -> Figure:
     Raises:
         InputError: If `table` is empty, or holds several values of `prob`.
     """
-    probs = sorted(set(table["prob"]))
-    if len(probs) != 1:
-        raise InputError(f"the table has {len(probs)} values of prob {probs}; this figure shows exactly one")
-    [prob], entropy = probs, table["entropy"].iloc[0]
-    entropy_name = r"$\ln 2$" if prob == 0.5 else f"$H({prob:g})$"
-    families = dict(list(table.groupby(list(FAMILY), sort=True)))
-    labels, colours = labels_of(families), colours_of(families)
-    measured = set(zip(table["layers"], table["ndims"], strict=True))
-    published = pd.DataFrame(
-        [(*cell, *figures) for cell, figures in ORIGINAL.items() if cell in measured and prob == 0.5],
-        columns=["layers", "ndims", "loss", "recon_per_dim"],
-    )
+    prob, entropy = _prob(table), table["entropy"].iloc[0]
     best = _optima(sorted(set(table["ndims"])), prob)
-
-    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     panels: Any = figure.subplots(1, 2)
-    for axes, column in zip(panels, ("recon_per_dim", "loss"), strict=True):
-        for family, own in families.items():
-            _draw(axes, own, column, color=colours[family], ls="none", marker="o", ms=3.5)
-            medians = own.groupby("ndims")[[column]].median().reset_index()
-            _draw(axes, medians, column, color=colours[family], label=labels[family])
-        for layers in sorted(set(published["layers"])):
-            label, style = f"{LAYER_NAMES[layers]}, as published", {"ls": "none", "marker": "o", "ms": 8, "mfc": "none"}
-            own = published[published["layers"] == layers]
-            _draw(axes, own, column, color=LAYER_COLOURS[layers], alpha=0.5, label=label, **style)
-        _draw(axes, best, column, color=DARK, ls="--", lw=1.2, label="optimum, Gaussian $q(z_1|x)$")
-        axes.axhline(entropy, color=GREY, ls=":", label=entropy_name)
-        axes.set(xscale="log", xlabel="dimensions $n$")
-        axes.grid(color=LIGHT)
-    panels[0].set(yscale="log", ylabel="reconstruction cost per dimension (nats)")
-    panels[1].set(ylabel="loss (nats)")
+    # Nothing joins the markers: between two numbers of dimensions a line would cut off the limit's corner.
+    for axes, column in zip(panels, ("mutual_information", "loss"), strict=True):
+        axes.axhline(entropy, color=GREY, ls=":", label=r"$\ln 2$" if prob == 0.5 else f"$H({prob:g})$")
+        axes.plot(best["ndims"], best[column], color=DARK, ls="--", lw=1.2, label="limit, Gaussian $q(z_1|x)$")
+        for family, style in _styles(table).items():
+            _draw(axes, _of(table, family), column, **style, ls="none", ms=5)
+        if column == "loss":
+            _draw_published(axes, table, column)
+        ndims_axis(axes)
+    panels[0].set(ylabel="$I(x; z)$ (nats)", title="what the latent carries", ylim=(-0.03, None))
+    panels[1].set(ylabel="loss (nats)", title="what a datum costs")
     legend(figure, loc="outside lower center", ncols=3)
     return figure
 
 
+def loss_figure(table: pd.DataFrame) -> Figure:
+    """What training leaves above the limit, and the reconstruction's cost, against the number of dimensions.
+
+    Left the loss above the lowest of the guide's family, where that is known; right the reconstruction's cost per
+    dimension. A marker is a run, a line joins the medians over seeds; otherwise as in `information_figure`.
+
+    Arguments:
+        table: A study's table, all of one `prob`; nats per datum.
+
+    Raises:
+        InputError: If `table` is empty, or holds several values of `prob`.
+    """
+    best = _optima(sorted(set(table["ndims"])), _prob(table))
+    table = table.assign(above=table["loss"] - table["optimum"].astype(float))
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    panels: Any = figure.subplots(1, 2)
+    panels[1].plot(
+        best["ndims"], best["recon_per_dim"], color=DARK, ls="--", lw=1.2, label="limit, Gaussian $q(z_1|x)$"
+    )
+    for axes, column in zip(panels, ("above", "recon_per_dim"), strict=True):
+        for family, style in _styles(table).items():
+            own = _of(table, family)
+            _draw(axes, own, column, **style, ls="none", ms=4)
+            medians = own.groupby("ndims")[[column]].median().reset_index()
+            _draw(axes, medians, column, color=style["color"], lw=1.0)
+        ndims_axis(axes)
+        axes.set(yscale="log")
+    _draw_published(panels[1], table, "recon_per_dim")
+    panels[0].set(ylabel="loss above the family's limit (nats)", title="what training leaves")
+    panels[1].set(ylabel="reconstruction per dimension (nats)", title="what the latent does not say")
+    legend(figure, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _prob(table: pd.DataFrame) -> float:
+    probs = sorted(set(table["prob"]))
+    if len(probs) != 1:
+        raise InputError(f"the table has {len(probs)} values of prob {probs}; this figure shows exactly one")
+    return float(probs[0])
+
+
+def _of(table: pd.DataFrame, family: tuple[Any, ...]) -> pd.DataFrame:
+    return table[[own == family for own in table[list(FAMILY)].itertuples(index=False, name=None)]]
+
+
+def _styles(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """How each family is drawn, in order; the later, the smaller, so that none hides another."""
+    families = sorted(set(table[list(FAMILY)].itertuples(index=False, name=None)), key=str)
+    labels, colours = labels_of(families), colours_of(families)
+    return {
+        family: {"color": colours[family], "marker": MARKERS[i % len(MARKERS)], "label": labels[family]}
+        for i, family in enumerate(families)
+    }
+
+
 def _draw(axes: Axes, table: pd.DataFrame, column: str, **style: Any) -> None:
     values = table[column].to_numpy(float)
-    axes.plot(table["ndims"], np.maximum(values, FLOOR) if column == "recon_per_dim" else values, **style)
+    axes.plot(table["ndims"], np.maximum(values, FLOORS.get(column, -np.inf)), **style)
+
+
+def _draw_published(axes: Axes, table: pd.DataFrame, column: str) -> None:
+    """The original experiment's published estimates of the cells that the table has."""
+    place = ("loss", "recon_per_dim").index(column)
+    measured = set(table[table["prob"] == 0.5][["layers", "ndims"]].itertuples(index=False, name=None))
+    for layers in sorted({layers for layers, _ in measured}):
+        own = [
+            (cell[1], figures[place]) for cell, figures in ORIGINAL.items() if cell in measured and cell[0] == layers
+        ]
+        if own:
+            label = f"{LAYER_NAMES[layers]}, as published"
+            style: dict[str, Any] = {"ls": "none", "marker": "x+"[layers - 1], "ms": 9, "color": LAYER_COLOURS[layers]}
+            axes.plot(*zip(*own, strict=True), **style, label=label)
 
 
 def _optima(measured: Sequence[int], prob: float) -> pd.DataFrame:
-    """The Gaussian's optimum at whole numbers over the measured range and a little beyond."""
-    spread = np.geomspace(measured[0] / 1.3, measured[-1] * 1.3, _OPTIMA).round().clip(1, MAX_NDIMS)
-    optima = {ndims: gaussian_optimum(ndims, prob) for ndims in sorted({int(n) for n in (*spread, *measured)})}
-    rows = [{"ndims": n, "loss": best.loss, "recon_per_dim": best.recon / n} for n, best in optima.items()]
+    """The Gaussian's optimum at whole numbers over the measured range: all small ones, where it has a corner."""
+    spread = np.geomspace(measured[0], measured[-1], _OPTIMA).round().clip(1, MAX_NDIMS)
+    few = [n for n in _CORNER if measured[0] <= n <= measured[-1]]
+    optima = {ndims: gaussian_optimum(ndims, prob) for ndims in sorted({int(n) for n in (*spread, *measured, *few)})}
+    entropy = OneBitData(1, prob).entropy
+    rows = [
+        {"ndims": n, "loss": best.loss, "recon_per_dim": best.recon / n, "mutual_information": entropy - best.recon / n}
+        for n, best in optima.items()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -121,7 +182,11 @@ def cost_figure(table: pd.DataFrame) -> Figure:
         own = dict(list(table[table["ndims"] == ndims].groupby(list(FAMILY))))
         for i, (family, label) in enumerate(labels.items()):
             runs = own.get(family, table[:0])
-            style: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": "osD^vP*X"[i % 8], "ls": "none"}
+            style: dict[str, Any] = {
+                "color": PALETTE[i % len(PALETTE)],
+                "marker": MARKERS[i % len(MARKERS)],
+                "ls": "none",
+            }
             axes.plot(runs["seconds"], runs["gap_nats"].clip(lower=_LEAST), **style, label=label)
         axes.set(xscale="log", yscale="log", xlabel="seconds of training", title=f"$n = {ndims}$")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

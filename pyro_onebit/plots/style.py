@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_onebit.files import write_whole
@@ -18,12 +20,11 @@ from pyro_onebit.training import AnyConfig
 _DPI = 150
 #: What a figure's file is recognised by: matplotlib drew it, and it has a caption.
 _MARK = rb"\A\x89PNG[\s\S]{0,400}Matplotlib version[\s\S]{0,400}Description\0"
-#: Okabe and Ito's palette, which colour-blind readers can tell apart.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-_BLUE, _VERMILION, _GREEN, _PURPLE = PALETTE[:4]
-LAYER_COLOURS = {1: _BLUE, 2: _VERMILION}
-CODEWORD_COLOURS = (_GREEN, _PURPLE)
-PRIOR_COLOUR, IDEAL_COLOUR = _BLUE, _VERMILION
+#: Okabe and Ito's palette, which colour-blind readers can tell apart, in an order in which neighbours differ in grey.
+PALETTE = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
+#: A marker for each colour: who sees no colour tells families by it.
+MARKERS = "osD^vP*X"
+LAYER_COLOURS = {1: PALETTE[0], 2: PALETTE[1]}
 DARK, GREY, LIGHT = "0.1", "0.6", "0.93"
 LAYER_NAMES = {1: "one layer", 2: "two layers"}
 
@@ -59,6 +60,20 @@ def colours_of(families: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str
     if len(set(layers)) == len(families):
         return {family: LAYER_COLOURS[own] for family, own in zip(families, layers, strict=True)}
     return {family: PALETTE[i % len(PALETTE)] for i, family in enumerate(families)}
+
+
+def codeword_colours(count: int) -> list[Any]:
+    """A colour for each of several codewords, in their order: blue and orange of two."""
+    if count <= len(PALETTE):
+        return list(PALETTE[:count])
+    return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 1.0, count)))
+
+
+def ndims_axis(axes: Axes) -> None:
+    """The number of dimensions, on a log axis with ticks at 1, 10, 100 and so on."""
+    axes.set(xscale="log", xlabel="dimensions $n$")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(color=LIGHT)
 
 
 def legend(figure: Figure, **kwargs: Any) -> None:
