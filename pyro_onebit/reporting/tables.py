@@ -23,7 +23,8 @@ def format_value(value: Any, column: Column) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) and math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return format(value, column.format) if isinstance(value, float) else str(value)
+    # "z": what rounds to nothing has no sign.
+    return format(value, f"z{column.format}") if isinstance(value, float) else str(value)
 
 
 def _lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> list[list[str]]:
@@ -59,7 +60,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 _NOTES = {
-    "results": "nats per datum; limit: the lowest loss of the guide's family, where it is known (see the README)",
+    "results": "nats per datum; limit: the lowest loss of the guide's family, where it is known (docs/glossary.md)",
     "comparison": (
         "nats; gap: of the loss to the entropy; approx., amort.: the parts of KL(q‖p); ideal: the family's gap to an\n"
         "ideal threshold decoder's posterior; bent: by how much the learned posterior is closer to the family than that"
