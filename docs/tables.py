@@ -86,7 +86,8 @@ def phenomenon() -> str:
 def reliability() -> str:
     """A row for each cell."""
     table = recorded("reliability")
-    return markdown_table(rows_of(table), [Column("preset"), *summary_columns(table.drop(columns="preset"))])
+    ways = [name for name in ("preset", "start") if name in table]
+    return markdown_table(rows_of(table), [*map(Column, ways), *summary_columns(table.drop(columns=ways))])
 
 
 def ablation() -> str:

@@ -14,7 +14,7 @@ from pyro_onebit.cli.evaluate import EvaluateCommand
 from pyro_onebit.cli.output import any_terminal, json_line, nothing_else_printed, say, write_result
 from pyro_onebit.cli.parser import Command, parse
 from pyro_onebit.cli.report import ReportCommand
-from pyro_onebit.cli.study import CompareCommand, StudyCommand
+from pyro_onebit.cli.study import CompareCommand, DemoCommand, StudyCommand
 from pyro_onebit.cli.train import TrainCommand
 from pyro_onebit.errors import InputError, TrainingError
 from pyro_onebit.internals import stopped_by_signals
@@ -22,6 +22,7 @@ from pyro_onebit.internals import stopped_by_signals
 __all__ = ["main"]
 
 _COMMANDS: dict[str, type[Command]] = {
+    "demo": DemoCommand,
     "study": StudyCommand,
     "train": TrainCommand,
     "evaluate": EvaluateCommand,

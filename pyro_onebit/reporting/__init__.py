@@ -1,5 +1,6 @@
 """Tables and the report."""
 
+from pyro_onebit.reporting.findings import findings
 from pyro_onebit.reporting.report import claim_report, write_report
 from pyro_onebit.reporting.summary import summarise
 from pyro_onebit.reporting.tables import (
@@ -15,6 +16,7 @@ from pyro_onebit.reporting.tables import (
 
 __all__ = [
     "claim_report",
+    "findings",
     "format_bounds",
     "format_checks",
     "format_runs",

@@ -22,6 +22,7 @@ from peers import CHUNKS, Work
 
 if TYPE_CHECKING:
     from pyro_onebit import Config, Guide, Model, OneBitData
+    from pyro_onebit.training.config import StartName
 
 Row = dict[str, Any]
 
@@ -50,12 +51,12 @@ def work_of(contender: str, layers: int, ndims: int, seed: int, steps: int | Non
     return Work(contender, layers, ndims, seed, threads, steps, recipe.rows, recipe.lr, decay, sizes, MIN_VARIANCE)
 
 
-def built(work: Work) -> tuple[Config, Model, Guide, OneBitData]:
+def built(work: Work, start: StartName = "random") -> tuple[Config, Model, Guide, OneBitData]:
     """The package's model, guide and codewords of a run; a peer's are the reference preset's."""
     from pyro_onebit.training import Config, build
 
     preset = PRESETS.get(work.contender, "reference")
-    config = Config(ndims=work.ndims, layers=work.layers, seed=work.seed, preset=preset, steps=work.steps)
+    config = Config(ndims=work.ndims, layers=work.layers, seed=work.seed, preset=preset, steps=work.steps, start=start)
     return config, *build(config)
 
 
@@ -106,9 +107,9 @@ def preload(contender: str) -> None:
 
 def train(work: Work, recorder: Recorder) -> tuple[float, list[float]]:
     """Train once: seconds, and losses as the contender itself estimates them (a peer's are chunks' means)."""
-    recorder.start = time.perf_counter()
     if work.contender in PRESETS:
         return train_package(work, recorder)
+    recorder.start = time.perf_counter()
     losses = []
     for snapshot, loss in importlib.import_module(PEERS[work.contender]).train(work):
         losses.append(loss)
@@ -116,12 +117,13 @@ def train(work: Work, recorder: Recorder) -> tuple[float, list[float]]:
     return time.perf_counter() - recorder.start, losses
 
 
-def train_package(work: Work, recorder: Recorder) -> tuple[float, list[float]]:
+def train_package(work: Work, recorder: Recorder, start: StartName = "random") -> tuple[float, list[float]]:
     """The package's own `fit`."""
+    recorder.start = time.perf_counter()
     from pyro_onebit.errors import TrainingError
     from pyro_onebit.training import fit
 
-    config, model, guide, data = built(work)
+    config, model, guide, data = built(work, start)
 
     def snapshot() -> list[dict[str, Any]]:
         return [{name: value.clone() for name, value in module.state_dict().items()} for module in (model, guide)]
@@ -213,17 +215,17 @@ def time_growth(work: Work) -> Row:
 
 
 def time_step(work: Work) -> Row:
-    """Time of the default preset's step, and its first loss: the package's, or by hand (``torch``)."""
+    """Time of the default preset's step on the whole programs, and its first loss: the package's, or by ``torch``."""
     preload("package")
     recorder = Recorder(keep=False)
     if work.contender == "package":
-        _, losses = train(work, recorder)
+        _, losses = train_package(work, recorder, "analytic")
     else:
         import torch
 
         from peers.hand_torch import default_step, in_chunks
 
-        config, *parts = built(replace(work, contender="package"))
+        config, *parts = built(replace(work, contender="package"), "analytic")
         torch.manual_seed(work.seed)
         step = default_step(*parts, config.recipe)
         losses = [step()]
