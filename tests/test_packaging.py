@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-#: Dependencies that nothing imports: ArviZ writes its files with it, by name.
-BY_NAME = {"h5netcdf", "h5py"}
+#: Dependencies that nothing imports: ArviZ writes its files with them, by name, and a page holds Plotly's script.
+BY_NAME = {"h5netcdf", "h5py", "plotly"}
 #: What docs/bring_your_own.md says in words of what `build` returns.
 CONDITIONALS = """
 from torch import zeros

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pyro_onebit.cli.bounds import BoundsCommand
 from pyro_onebit.cli.coding import DecodeCommand, EncodeCommand
 from pyro_onebit.cli.evaluate import EvaluateCommand
+from pyro_onebit.cli.explore import ExploreCommand
 from pyro_onebit.cli.output import any_terminal, json_line, nothing_else_printed, say, write_result
 from pyro_onebit.cli.parser import Command, parse
 from pyro_onebit.cli.report import ReportCommand
@@ -23,6 +24,7 @@ __all__ = ["main"]
 
 _COMMANDS: dict[str, type[Command]] = {
     "demo": DemoCommand,
+    "explore": ExploreCommand,
     "study": StudyCommand,
     "train": TrainCommand,
     "evaluate": EvaluateCommand,

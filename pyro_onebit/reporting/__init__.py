@@ -1,5 +1,6 @@
 """Tables and the report."""
 
+from pyro_onebit.reporting.explorer import explorer_data, mirrored, write_explorer
 from pyro_onebit.reporting.findings import findings
 from pyro_onebit.reporting.report import claim_report, write_report
 from pyro_onebit.reporting.summary import summarise
@@ -16,6 +17,7 @@ from pyro_onebit.reporting.tables import (
 
 __all__ = [
     "claim_report",
+    "explorer_data",
     "findings",
     "format_bounds",
     "format_checks",
@@ -23,8 +25,10 @@ __all__ = [
     "format_summary",
     "format_value",
     "markdown_table",
+    "mirrored",
     "summarise",
     "summary_columns",
     "text_table",
+    "write_explorer",
     "write_report",
 ]
