@@ -56,7 +56,7 @@ function draw() {
     return row;
   }));
   const settings = { displayModeBar: false, responsive: true };
-  const layout = { margin: { t: 10, r: 10, b: 40, l: 50 }, legend: { orientation: "h", y: -0.25 }, font: { size: 13 } };
+  const layout = { margin: { t: 10, r: 10, b: 40, l: 50 }, legend: { orientation: "h", y: -0.25 }, font: { size: 13 }, autosize: true };
   const [zero, one] = CONTENT.colours.codewords;
   const line = (y, name, style) => ({ x: now.z, y, name, mode: "lines", hovertemplate: "%{y:.4f}", ...style });
   const prior = now.z.map(v => Math.exp(-0.5 * v * v - HALF_LOG_2PI));
@@ -67,10 +67,10 @@ function draw() {
     ...now.p.map((y, i) => line(y, "exact p(z|x)", { showlegend: !i, line: { color: "#111", dash: "dot", width: 1.5 } })),
   ], { ...layout, xaxis: { title: { text: now.family === "two_layer" ? "z2" : "z" }, range: [-4, 4] }, yaxis: { title: { text: "density" }, rangemode: "tozero" } }, settings);
   const bar = (value, name, color, pattern) => ({ x: [Math.max(value, 0)], y: [""], name, type: "bar", orientation: "h",
-    marker: { color, pattern: { shape: pattern } }, hovertemplate: "%{x:.6f}" });
+    marker: { color, pattern: { shape: pattern, fillmode: "overlay", fgcolor: "#333", size: 8 } }, hovertemplate: "%{x:.6f}" });
   Plotly.react("nats", [bar(LN2, "the bit", "#888", ""), bar(away, "does not come back", "#d55e00", "/"), bar(model, "given up by the model", "#f0e442", "x")],
-    { ...layout, barmode: "stack", legend: { orientation: "h", y: -0.5 }, margin: { ...layout.margin, l: 10, b: 60 },
-      xaxis: { title: { text: "nats" }, range: [0, Math.max(1.6, 1.05 * now.loss)] } }, settings);
+    { ...layout, barmode: "stack", legend: { orientation: "h", y: -0.35, traceorder: "normal" }, margin: { ...layout.margin, l: 10, b: 60 },
+      xaxis: { ticksuffix: " nats", nticks: 6, range: [0, Math.max(1.6, 1.05 * now.loss)] } }, settings);
 }
 
 at("n").max = CONTENT.data.length - 1;
