@@ -34,7 +34,7 @@ class EvaluateCommand(Command):
         notes = "".join(f"{name}: {note}\n" for name, note in figures.notes.items())
         text = (
             f"{format_figures(run.metrics, figures.errors)}\n{notes}\n"
-            f"the decoder's threshold: {crossing}; an ideal model's: {ideal:.5f}\n{format_checks(checks)}"
+            f"the decoder's threshold: {crossing}; an ideal model's: {ideal:z.5f}\n{format_checks(checks)}"
         )
         found = {"errors": figures.errors, "notes": figures.notes, "threshold": threshold, "posterior": checks}
         return Outcome({**run.metrics, **found}, text)

@@ -14,6 +14,8 @@ from pyro_onebit.studies import CELL, COLUMNS, Column, Kind, shown_columns, with
 
 #: Of more runs than a screen has lines, a terminal shows the cells.
 _LINES = 60
+#: From here on a number is shown by its power of ten.
+_LONG = 1e9
 #: As wide as a file.
 _ENDLESS = 100_000
 
@@ -26,8 +28,10 @@ def format_value(value: Any, column: Column) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) and math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    # "z": what rounds to nothing has no sign.
-    return format(value, f"z{column.format}") if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    # "z": what rounds to nothing has no sign. And no table is as wide as a number without end.
+    return format(value, ".3e" if abs(value) >= _LONG else f"z{column.format}")
 
 
 def _lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> list[list[str]]:
@@ -79,7 +83,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 _NOTES = {
-    "results": "nats per datum; limit: the lowest loss of the guide's family, where it is known (docs/glossary.md)",
+    "results": "nats per datum; limit: the lowest loss of the guide's family (docs/glossary.md)",
     "comparison": (
         "nats; gap: of the loss to the entropy; approx., amort.: the parts of KL(q‖p); ideal: the family's gap to an\n"
         "ideal threshold decoder's posterior; bent: by how much the learned posterior is closer to the family than that"

@@ -51,9 +51,12 @@ class StudyGrid(Settings):
         """The configurations, every combination once.
 
         Raises:
-            InputError: If a value is out of range, a name is unknown, a model's or a guide's number of layers is not
-                asked for, or there are more than 100,000.
+            InputError: If a value is out of range, a list is empty, a name is unknown, a model's or a guide's number of
+                layers is not asked for, or there are more than 100,000.
         """
+        for name in ("ndims", "layers", "seeds"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty; a study needs at least one")
         axes = (self.ndims, self.layers, self.models, self.guides, self.objectives, self.seeds)
         if (count := math.prod(max(1, len(axis)) for axis in axes)) > _MAX_RUNS:
             raise InputError(f"the grid has {count} combinations; a study has at most {_MAX_RUNS}: make it several")
