@@ -5,66 +5,36 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pyro_onebit import bounds, diagnostics, exact
-from pyro_onebit.brought import DensityGuide
-from pyro_onebit.data import OneBitData
-from pyro_onebit.errors import InputError, ProgramError, TrainingError
-from pyro_onebit.guides import GaussianGuide, Guide, OneLayerGuide, TwoLayerGuide, register_guide
-from pyro_onebit.models import Model, OneLayerModel, TwoLayerModel, register_model
-from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
-from pyro_onebit.studies import load_run, save_run, to_inference_data
-from pyro_onebit.training import Config, Recipe, Run, build, fit, register_objective, register_recipe
-
 if TYPE_CHECKING:
-    from pyro_onebit import coding, plots
+    from pyro_onebit import bounds as bounds
+    from pyro_onebit import coding as coding
+    from pyro_onebit import diagnostics as diagnostics
+    from pyro_onebit import exact as exact
+    from pyro_onebit import plots as plots
+    from pyro_onebit._face import *  # noqa: F403
 
     __version__: str
 
-__all__ = [
-    "GUIDES",
-    "MODELS",
-    "OBJECTIVES",
-    "RECIPES",
-    "Config",
-    "DensityGuide",
-    "GaussianGuide",
-    "Guide",
-    "InputError",
-    "Model",
-    "OneBitData",
-    "OneLayerGuide",
-    "OneLayerModel",
-    "ProgramError",
-    "Recipe",
-    "Run",
-    "TrainingError",
-    "TwoLayerGuide",
-    "TwoLayerModel",
-    "bounds",
-    "build",
-    "coding",
-    "diagnostics",
-    "exact",
-    "fit",
-    "load_run",
-    "plots",
-    "register_guide",
-    "register_model",
-    "register_objective",
-    "register_recipe",
-    "save_run",
-    "to_inference_data",
-]
-
-#: Rooms that need libraries of their own, and are imported when they are used.
-_LAZY = ("coding", "plots")
+#: Rooms that are attributes of the package.
+_ROOMS = ("bounds", "coding", "diagnostics", "exact", "plots")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return importlib.import_module(f"{__name__}.{name}")
+    """What is public is imported when it is first asked for: the command answers `--help` without torch."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("pyro-onebit")
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name == "__all__" or not name.startswith("_"):
+        face = importlib.import_module(f"{__name__}._face")
+        if name == "__all__":
+            return sorted([*face.__all__, *_ROOMS])
+        if name in face.__all__:
+            return getattr(face, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__"), "__version__"})

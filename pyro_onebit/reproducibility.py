@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import RLock
+from typing import Any
 
 import numpy as np
 import torch
 
 from pyro_onebit.errors import InputError
 
-__all__ = ["check_seed", "default_dtype", "one_thread", "seeded", "usual_arithmetic"]
+__all__ = ["check_seed", "default_dtype", "one_thread", "seeded", "tensors_on", "usual_arithmetic"]
 
 #: torch and Pyro have one state for all threads of a process.
 _ALONE = RLock()
@@ -61,7 +62,7 @@ def usual_arithmetic() -> Iterator[None]:
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast("cpu", enabled=False),
-        torch.device("cpu"),
+        tensors_on("cpu"),
         np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
     ):
         torch.set_float32_matmul_precision("highest")
@@ -69,6 +70,16 @@ def usual_arithmetic() -> Iterator[None]:
             yield
         finally:
             torch.set_float32_matmul_precision(precision)
+
+
+def tensors_on(device: str) -> AbstractContextManager[Any]:
+    """Within, torch makes tensors on this device where none is named.
+
+    A device as a context sees each operation in Python, which takes as long as a small one; it is none where nothing
+    else has been set.
+    """
+    own = torch.device(device)
+    return nullcontext() if torch.get_default_device() == own else own
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The package's face: what can be imported, and what that costs."""
 
+import ast
 import importlib
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from importlib.metadata import version
 import pytest
 
 import pyro_onebit
+from pyro_onebit.cli import _COMMANDS
 
 ROOMS = ("exact", "bounds", "diagnostics", "coding", "plots")
 
@@ -27,6 +29,38 @@ def test_what_is_not_used_is_not_imported() -> None:
     heavy = "matplotlib", "arviz", "constriction", "distributed", "jinja2"
     program = f"import sys, pyro_onebit; print([name for name in {heavy} if name in sys.modules])"
     assert in_a_fresh_process(program) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        *([[name, "--help"], 0] for name in _COMMANDS),
+        ([], 2),
+        (["nonsense"], 2),
+        (["study", "--nonsense"], 2),
+        (["train", "--ndims", "many"], 2),
+    ],
+)
+def test_the_command_answers_without_what_takes_long_to_import(arguments: list[str], code: int) -> None:
+    heavy = "torch", "pyro", "pandas", "scipy", "numpy", "matplotlib", "arviz"
+    program = f"""
+import sys
+from contextlib import redirect_stdout
+from pyro_onebit.cli import main
+
+with redirect_stdout(sys.stderr):
+    code = main({arguments})
+print(code, [name for name in {heavy} if name in sys.modules])"""
+    assert in_a_fresh_process(program) == f"{code} []"
+
+
+def test_the_package_is_imported_when_it_is_used() -> None:
+    program = "import sys, pyro_onebit; print('torch' in sys.modules, pyro_onebit.Config.__name__, dir(pyro_onebit))"
+    imported, name, *names = in_a_fresh_process(program).split(maxsplit=2)
+    assert (imported, name) == ("False", "Config")
+    assert set(pyro_onebit.__all__) <= set(ast.literal_eval(names[0]))
 
 
 def test_every_public_name_is_there() -> None:

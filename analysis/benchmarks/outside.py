@@ -6,7 +6,7 @@
 Each attempt says whether a traceback came out, a result was wrong, a file was lost that was not ours, or a process was
 left behind. Writes ``attempts-SECTION.csv``, a row for each attempt, and, of all sections that are there by then,
 ``outside.csv``, a row for each, and ``outside.png``; prints that table and what came of it. Some need the right
-to make device nodes and to mount a small file system.
+to make device nodes, to mount a small file system and to fix a directory (chattr), and a C compiler.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=5, help="times that four threads train at once")
     parser.add_argument("--kills", type=int, default=20, help="kills of a study, a quarter in each of its phases")
     parser.add_argument("--signals", type=int, default=10, help="of each signal")
+    parser.add_argument("--strangers", type=int, default=100, help="two-layer runs that are forged")
     parser.add_argument("--steps", type=int, default=1500, help="of the runs of a study that is disturbed")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the damage")
     parser.add_argument("--out", type=Path, default=Path("results/outside"))

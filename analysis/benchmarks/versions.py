@@ -4,8 +4,9 @@
     python analysis/benchmarks/versions.py --pythons python3.11 python3.12 python3.13     # hours: all tests, each time
     python analysis/benchmarks/versions.py --pythons python3.11 --resolutions lowest-direct --tests tests/internals
 
-Each environment is made from nothing, one after the other, and removed afterwards. Writes ``versions.csv``: the date,
-the versions that were found for what the package needs, and what pytest said.
+Each environment is made from nothing, one after the other, and removed afterwards. Writes ``versions.csv``: the date
+and the commit, the versions that were found for what the package needs, and what pytest said. A table that is there
+keeps its other rows, so that environments may be tried one by one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +48,21 @@ def tried(python: str, resolution: str, args: argparse.Namespace) -> dict[str, A
     subprocess.run([*UV, "venv", "-q", "--python", python, str(place)], check=True)
     install = [*UV, "pip", "install", "-q", "--compile-bytecode", "--python", str(own), "--resolution", resolution]
     installed = subprocess.run([*install, f"{ROOT}[test]"], capture_output=True, text=True, check=False)
-    row = {"date": f"{datetime.date.today()}", "python": python, "resolution": resolution}
+    which = subprocess.run(
+        [own, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True, check=True
+    )
+    row = {
+        "date": f"{datetime.date.today()}",
+        "commit": _git("describe", "--always", "--dirty"),
+        "python": which.stdout.strip(),
+        "resolution": resolution,
+    }
     if installed.returncode:
         return {**row, "versions": "", "result": " ".join(installed.stderr.split())[:200], "passed": False}
     listed = subprocess.run(
         [*UV, "pip", "list", "--python", str(own), "--format", "json"], capture_output=True, check=True
     )
     versions = {entry["name"]: entry["version"] for entry in json.loads(listed.stdout)}
-    which = subprocess.run(
-        [own, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True
-    )
     arguments = [own, "-m", "pytest", "-n", str(args.processes), "-o", f"cache_dir={place / 'cache'}", *args.tests]
     tests = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
     (args.out / f"{place.name}.log").write_text(tests.stdout + tests.stderr)
@@ -63,21 +70,32 @@ def tried(python: str, resolution: str, args: argparse.Namespace) -> dict[str, A
     shutil.rmtree(place)
     return {
         **row,
-        "python": which.stdout.strip(),
         "versions": " ".join(f"{name} {versions[name]}" for name in needed() if name in versions),
         "result": re.sub(r" in [\d.]+s.*| =+|=+ ", "", last),
         "passed": tests.returncode == 0,
     }
 
 
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = []
+    path = args.out / "versions.csv"
+    rows = (
+        pd.read_csv(path, dtype={"python": str, "commit": str}, keep_default_na=False).to_dict("records")
+        if path.exists()
+        else []
+    )
+    environment = itemgetter("python", "resolution")
     for python in args.pythons:
         for resolution in args.resolutions:
-            rows.append(tried(python, resolution, args))
-            pd.DataFrame(rows).to_csv(args.out / "versions.csv", index=False)
-            print(rows[-1], flush=True)
+            row = tried(python, resolution, args)
+            others = [other for other in rows if environment(other) != environment(row)]
+            rows = sorted([*others, row], key=environment)
+            pd.DataFrame(rows).to_csv(path, index=False)
+            print(row, flush=True)
     print(markdown_table(rows, [Column(name) for name in rows[0]]))
     print(f"{sum(row['passed'] for row in rows)} of {len(rows)} environments pass.")
     if not all(row["passed"] for row in rows):

@@ -18,7 +18,7 @@ from pyro_onebit.cli.report import ReportCommand
 from pyro_onebit.cli.study import CompareCommand, DemoCommand, StudyCommand
 from pyro_onebit.cli.train import TrainCommand
 from pyro_onebit.errors import InputError, TrainingError
-from pyro_onebit.internals import stopped_by_signals
+from pyro_onebit.processes import stopped_by_signals
 
 __all__ = ["main"]
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pyro_onebit import exact
-from pyro_onebit.bounds import bound_table, eubo
 from pyro_onebit.cli.parser import Command, Outcome
-from pyro_onebit.exact import finite
-from pyro_onebit.reporting import format_bounds
-from pyro_onebit.studies import load_run
 
 
 @dataclass(frozen=True)
@@ -33,6 +28,12 @@ class BoundsCommand(Command):
 
     def run(self) -> Outcome:
         """Load, sample and integrate."""
+        from pyro_onebit import exact
+        from pyro_onebit.bounds import bound_table, eubo
+        from pyro_onebit.exact import finite
+        from pyro_onebit.reporting import format_bounds
+        from pyro_onebit.studies import load_run
+
         run = load_run(self.run_directory)
         programs = (run.model, run.guide, run.data)
         truth = exact.solve(*programs)

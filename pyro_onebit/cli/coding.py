@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyro_onebit.cli.parser import Command, Outcome
-from pyro_onebit.coding import BYTES_TO_ENCODE, MAGIC, Codec, Report, pack, unpack
 from pyro_onebit.errors import InputError
 from pyro_onebit.files import check_writable, claim, read_whole, refuse_link, write_whole
-from pyro_onebit.studies import load_run
+
+if TYPE_CHECKING:
+    from pyro_onebit.coding import Report
 
 _RUN: dict[str, Any] = {"flag": "--run", "metavar": "DIR"}
 
@@ -43,6 +44,9 @@ class EncodeCommand(Command):
 
     def run(self) -> Outcome:
         """Read, encode and write."""
+        from pyro_onebit.coding import BYTES_TO_ENCODE, MAGIC, Codec, pack
+        from pyro_onebit.studies import load_run
+
         _check_places(self.file, self.out)
         claim(self.out, b"" if self.force else MAGIC)
         content = read_whole(self.file, copies=BYTES_TO_ENCODE)
@@ -74,6 +78,9 @@ class DecodeCommand(Command):
 
     def run(self) -> Outcome:
         """Read, decode, check and write."""
+        from pyro_onebit.coding import MAGIC, unpack
+        from pyro_onebit.studies import load_run
+
         _check_places(self.container, self.file)
         claim(self.file, b"" if self.force else None)
         container = read_whole(self.container, magic=MAGIC)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pyro_onebit import exact
 from pyro_onebit.cli.output import format_figures
 from pyro_onebit.cli.parser import Command, Outcome
-from pyro_onebit.reporting import format_checks
-from pyro_onebit.studies import load_run
 
 
 @dataclass(frozen=True)
@@ -24,6 +21,10 @@ class EvaluateCommand(Command):
 
     def run(self) -> Outcome:
         """Load and evaluate."""
+        from pyro_onebit import exact
+        from pyro_onebit.reporting import format_checks
+        from pyro_onebit.studies import load_run
+
         run = load_run(self.run_directory)
         figures = run.judge()
         truth = figures.truth

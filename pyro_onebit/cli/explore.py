@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyro_onebit.cli.parser import Command, Outcome
-from pyro_onebit.reporting import write_explorer
 
 
 @dataclass(frozen=True)
@@ -25,5 +24,7 @@ class ExploreCommand(Command):
 
     def run(self) -> Outcome:
         """Compute, write, and say where."""
+        from pyro_onebit.reporting import write_explorer
+
         page = str(write_explorer(self.out, quiet=self.quiet, force=self.force))
         return Outcome({"page": page}, f"Open {page}")

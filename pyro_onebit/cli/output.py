@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyro_onebit.errors import WriteError
-from pyro_onebit.reporting import format_value
-from pyro_onebit.studies import COLUMNS, Column
 
 
 def format_figures(metrics: Mapping[str, Any], errors: Mapping[str, float] | None = None) -> str:
     """A line for each figure, with its numerical error where it is known."""
+    from pyro_onebit.reporting import format_value
+    from pyro_onebit.studies import COLUMNS, Column
+
     types = {column.name: column.type for column in COLUMNS}
     lines = []
     for name, value in metrics.items():

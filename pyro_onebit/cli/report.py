@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyro_onebit.cli.parser import Command, Outcome
-from pyro_onebit.reporting import write_report
-from pyro_onebit.studies import finished_runs, load_run, write_inference_data
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,9 @@ class ReportCommand(Command):
 
     def run(self) -> Outcome:
         """Read, write, and say where."""
+        from pyro_onebit.reporting import write_report
+        from pyro_onebit.studies import finished_runs, load_run, write_inference_data
+
         paths = [write_report(self.directory, force=self.force)]
         if self.inference_data:
             for run in finished_runs(self.directory):

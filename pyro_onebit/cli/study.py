@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyro_onebit.cli.output import say, tell
 from pyro_onebit.cli.parser import Command, Outcome
 from pyro_onebit.errors import InputError
-from pyro_onebit.plots import Drawing, comparison_drawings, save_drawings, study_drawings
+from pyro_onebit.processes import imported_ahead
 from pyro_onebit.registry import import_source
-from pyro_onebit.reporting import claim_report, findings, format_runs, write_report
-from pyro_onebit.studies import (
-    Kind,
-    Study,
-    StudyGrid,
-    acquire,
-    claim_run,
-    claim_tables,
-    compare,
-    missing,
-    read_study,
-    records,
-    run_name,
-    run_path,
-    run_study,
-)
-from pyro_onebit.training import Config
+from pyro_onebit.settings import GridSettings
+
+if TYPE_CHECKING:
+    from pyro_onebit.plots import Drawing
+    from pyro_onebit.studies import Kind, Study
+    from pyro_onebit.training import Config
 
 
 @dataclass(frozen=True)
@@ -48,7 +38,7 @@ class GridCommand(Command):
         quiet: Show no progress bar.
     """
 
-    grid: StudyGrid = field(default_factory=StudyGrid)
+    grid: GridSettings = field(default_factory=GridSettings)
     config: Path | None = None
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     cluster: str | None = None
@@ -63,6 +53,8 @@ class GridCommand(Command):
         """The file's grid, if there is one."""
         if "config" not in given:
             return {}
+        from pyro_onebit.studies import read_study
+
         grid = read_study(given["config"])
         for source in grid.imports:
             import_source(source)
@@ -71,14 +63,26 @@ class GridCommand(Command):
 
     def run(self) -> Outcome:
         """Train, write and say where; 1 if a run failed."""
-        configs = self.grid.configs()
+        alone = self.jobs == 1 and self.timeout is None
+        # Which torch imports at a first step.
+        imported = ("pyro_onebit.studies", "torch._dynamo")
+        with nullcontext() if self.dry_run or self.cluster or alone else imported_ahead(*imported):
+            return self._run()
+
+    def _run(self) -> Outcome:
+        from pyro_onebit.plots import save_drawings
+        from pyro_onebit.reporting import claim_report, findings, format_runs, write_report
+        from pyro_onebit.studies import StudyGrid, acquire, claim_run, claim_tables, missing, records, run_path
+
+        grid = StudyGrid(**vars(self.grid))
+        configs = grid.configs()
         if self.dry_run:
             return self._list(configs)
         claim_tables(self.out, self._kind, force=self.force)
         claim_report(self.out, force=self.force)
         for config in configs:
             claim_run(run_path(self.out, config), force=self.force)
-        acquire(self.out, self.grid)
+        acquire(self.out, grid)
         try:
             study = self._train(configs)
         except KeyboardInterrupt:
@@ -124,6 +128,8 @@ class GridCommand(Command):
         raise NotImplementedError
 
     def _list(self, configs: list[Config]) -> Outcome:
+        from pyro_onebit.studies import missing, run_name
+
         names = [run_name(config) for config in missing(configs, self.out)]
         text = "\n".join([*names, f"{len(names)} of {len(configs)} runs are missing in {self.out}"])
         return Outcome({"missing": names, "out": str(self.out)}, text)
@@ -141,9 +147,13 @@ class StudyCommand(GridCommand):
         return "results"
 
     def _train(self, configs: list[Config]) -> Study:
+        from pyro_onebit.studies import run_study
+
         return run_study(configs, self.out, self.jobs, **self._settings)
 
     def _drawings(self, study: Study) -> Iterable[Drawing]:
+        from pyro_onebit.plots import study_drawings
+
         return study_drawings(study)
 
 
@@ -165,14 +175,14 @@ class DemoCommand(Command):
 
     def run(self) -> Outcome:
         """Run such a study, and keep its findings."""
-        grid = StudyGrid(ndims=(1, 2, 100))
+        grid = GridSettings(ndims=(1, 2, 100))
         study = StudyCommand(grid, out=self.out, jobs=self.jobs, force=self.force, quiet=self.quiet).run()
         told = [*study.content["findings"], f"Look at {self.out / 'figures' / 'information.png'}"]
         return Outcome(study.content, "\n".join(told), study.code)
 
 
 #: Every guide, where a latent is worth its cost.
-_COMPARED = StudyGrid(
+_COMPARED = GridSettings(
     ndims=(5, 100), guides=("prior", "gaussian", "mixture", "flow", "truncated", "two_layer", "oracle")
 )
 
@@ -184,7 +194,7 @@ class CompareCommand(GridCommand):
     Finished runs are not trained again: the same command resumes an earlier one that was stopped.
     """
 
-    grid: StudyGrid = field(default_factory=lambda: _COMPARED)
+    grid: GridSettings = field(default_factory=lambda: _COMPARED)
     out: Path = Path("results/compare")
 
     @property
@@ -192,7 +202,11 @@ class CompareCommand(GridCommand):
         return "comparison"
 
     def _train(self, configs: list[Config]) -> Study:
+        from pyro_onebit.studies import compare
+
         return compare(configs, self.out, self.jobs, **self._settings)
 
     def _drawings(self, study: Study) -> Iterable[Drawing]:
+        from pyro_onebit.plots import comparison_drawings
+
         return comparison_drawings(study)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pyro_onebit.cli.output import format_figures, tell
 from pyro_onebit.cli.parser import Command, Outcome
-from pyro_onebit.studies import claim_run, is_finished, train, write_inference_data
-from pyro_onebit.training import Config
+from pyro_onebit.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,20 @@ class TrainCommand(Command):
     """
 
     out: Path
-    config: Config
+    config: RunSettings
     force: bool = False
     quiet: bool = False
 
     def run(self) -> Outcome:
         """Train and write."""
+        from pyro_onebit.studies import claim_run, is_finished, train, write_inference_data
+        from pyro_onebit.training import Config
+
+        config = Config(**vars(self.config))
         claim_run(self.out, force=self.force)
         finished = is_finished(self.out)
         try:
-            run = train(self.config, self.out, quiet=self.quiet)
+            run = train(config, self.out, quiet=self.quiet)
         except KeyboardInterrupt:
             tell("interrupted: the same command resumes from the state that was kept last")
             raise

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.stats import ks_2samp, kstest
 from torch import Tensor
 
 from pyro_onebit.display import Shown
@@ -62,6 +61,8 @@ def simulate_calibration(
     """
     if simulations < 1 or draws < 1:
         raise InputError(f"simulations is {simulations} and draws is {draws}; each must be at least 1")
+    from scipy.stats import ks_2samp, kstest  # which takes long to import
+
     pair = Pair(model, guide, data)
     with seeded(seed):
         parts = list(_simulate(pair, simulations, draws))

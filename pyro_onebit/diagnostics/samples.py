@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import kstest
 from torch import Tensor
 
 from pyro_onebit.display import Shown
@@ -78,6 +77,8 @@ def _columns(samples: Any) -> Sequence[np.ndarray]:
 
 def _compare(latent: Marginal, codeword: int, samples: Tensor) -> tuple[Tensor, ...]:
     """Wasserstein-1, KS and its p-value, and coverage, of one codeword's samples."""
+    from scipy.stats import kstest  # which takes long to import
+
     grid, z = latent.grid, samples.sort().values
     density = latent.log_posterior[codeword].exp()
     level = grid.integral_to(density, z.clamp(grid.edges[0], grid.edges[-1])).clamp(0.0, 1.0)

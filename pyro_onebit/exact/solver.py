@@ -140,16 +140,19 @@ def _checked(pair: Pair, truth: Truth) -> Truth:
         grids = [grid.checked() for grid in truth.grids]
         truth = _tabulate(pair, grids)
         figures = truth.figures()
+        sizes = {name: max(1.0, abs(value)) if math.isfinite(value) else 0.0 for name, value in figures.items()}
         changes = {
-            name: 0.0
-            if math.isinf(value) and value == coarse[name]
-            else abs(value - coarse[name]) + truth.left_out(name)
+            name: 0.0 if math.isinf(value) and value == coarse[name] else abs(value - coarse[name])
             for name, value in figures.items()
         }
-        sizes = {name: max(1.0, abs(value)) if math.isfinite(value) else 0.0 for name, value in figures.items()}
-        is_settled = {name: change <= TOLERANCE * sizes[name] for name, change in changes.items()}
-        if all(is_settled.values()) or 4 * math.prod(len(grid.nodes) for grid in grids) > _MOST_PAIRS:
+        # What lies beyond the grids no finer one finds.
+        is_fine = all(change <= TOLERANCE * sizes[name] for name, change in changes.items())
+        if is_fine or 4 * math.prod(len(grid.nodes) for grid in grids) > _MOST_PAIRS:
             break
+    for name, value in figures.items():
+        if math.isfinite(value):
+            changes[name] += truth.left_out(name)
+    is_settled = {name: change <= TOLERANCE * sizes[name] for name, change in changes.items()}
     for name, change in changes.items():
         truth.errors[name] = change
         note = _note_on(truth, name)

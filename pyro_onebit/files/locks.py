@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,7 +14,10 @@ from pyro_onebit.files.writing import refuse_link
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Within, this process alone has a lock file. It is gone afterwards, but for a process that was killed.
+    """Within, this process alone has a lock file.
+
+    It is gone afterwards, unless the process was killed or the directory can no longer be written; one that is left
+    locks nothing.
 
     Raises:
         InputError: If the file cannot be locked, or is another's: a lock of ours is empty.
@@ -23,7 +26,8 @@ def lock(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
         held.release()
 
 

@@ -7,12 +7,13 @@ import io
 import json
 import stat
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.memory import check_memory
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: No table and no JSON file of ours comes near; one above is not read into memory.
 _MAX_TEXT_BYTES = 64 * 2**20
@@ -53,6 +54,8 @@ def read_table(path: Path, limit: int = _MAX_TEXT_BYTES) -> pd.DataFrame:
     Raises:
         InputError: If it cannot be read, has more bytes than `limit`, or is no table.
     """
+    import pandas as pd
+
     content = read_whole(path, limit)
     try:
         # By Python, whose reading of numbers is exact (pandas' is not in every version), and line by line: millions of

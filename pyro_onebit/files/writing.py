@@ -8,12 +8,14 @@ import re
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from pyro_onebit.errors import InputError, WriteError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: A mark stands within so many first bytes.
 _HEAD = 2**22
@@ -124,7 +126,8 @@ def write_whole(path: Path, content: bytes, mark: bytes | None = None, *, force:
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror}; what was there before is kept") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -2,19 +2,14 @@
 
 from pyro_onebit.internals.graph import keep_freed_memory, record
 from pyro_onebit.internals.masks import WhereForMasks
-from pyro_onebit.internals.processes import Lost, StoppedError, in_processes, stopped_by_signals
 from pyro_onebit.internals.traces import AdjustedTraces, OwnWakeSleep, particle_traces, sample_sites
 
 __all__ = [
     "AdjustedTraces",
-    "Lost",
     "OwnWakeSleep",
-    "StoppedError",
     "WhereForMasks",
-    "in_processes",
     "keep_freed_memory",
     "particle_traces",
     "record",
     "sample_sites",
-    "stopped_by_signals",
 ]

@@ -69,8 +69,11 @@ _SHAPED_BY_VALUES = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.defa
 def record(f: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """A function's operations on tensors, once and for all, for rows x of one shape.
 
-    Relied on: a `TorchDispatchMode` sees every operation, the backward pass's too; `torch.jit.trace` runs an FX graph
-    without Python, and says that it will go: then the graph runs as it is, in Python.
+    What is computed twice, forward and backward say, is computed once: with two layers a quarter of a step.
+
+    Relied on: a `TorchDispatchMode` sees every operation, the backward pass's too; an operation that draws or writes
+    says so; `torch.jit.trace` runs an FX graph without Python, and says that it will go: then the graph runs in Python,
+    by torch's own functions, which take the arguments of the operations that are called like them.
 
     Raises:
         NotCompilableError: If a tensor's value is read, or elements are picked by a mask.
@@ -80,12 +83,48 @@ def record(f: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> Callable[[Te
     with recorder:
         result = f(x)
     recorder.graph.output(tuple(recorder.node(part) for part in result))
+    _compute_once(recorder.graph)
     recorder.graph.eliminate_dead_code()
+    traces = hasattr(torch.jit, "trace")
+    for node in [] if traces else recorder.graph.nodes:
+        node.target = _python_function(node.target)
     graph = GraphModule(recorder.root, recorder.graph)
+    if not traces:
+        return graph
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit")
         traced: Callable[[Tensor], tuple[Tensor, ...]] = torch.jit.trace(graph, (x,), check_trace=False)
     return traced
+
+
+def _compute_once(graph: Graph) -> None:
+    """Let the first of several operations that are the same stand for all, and a tensor for itself without gradient.
+
+    Results stay tensors of their own. Where something is written into a tensor, all is left as it is.
+    """
+    operations = [node for node in graph.nodes if node.op == "call_function"]
+    of_torch = [node for node in operations if node.target is not operator.getitem]
+    if any(node.target._schema.is_mutable for node in of_torch):
+        return
+    drawn = {node for node in of_torch if torch.Tag.nondeterministic_seeded in node.target.tags}
+    first: dict[tuple[Any, ...], Node] = {}
+    for node in operations:
+        if node in drawn or any(user.op == "output" for user in node.users):
+            continue
+        same = (
+            node.args[0]
+            if node.target is torch.ops.aten.detach.default
+            else first.setdefault((node.target, repr(node.args), repr(node.kwargs)), node)
+        )
+        if same is not node:
+            node.replace_all_uses_with(same)
+            graph.erase_node(node)
+
+
+def _python_function(target: Any) -> Any:
+    """Of an operation torch's own function, which begins in a third of the time; all else is returned as it is."""
+    name = target._schema.name.removeprefix("aten::") if isinstance(target, torch._ops.OpOverload) else ""
+    return getattr(Tensor if name in ("expand", "view") else torch._C._VariableFunctions, name, target)
 
 
 def keep_freed_memory() -> None:

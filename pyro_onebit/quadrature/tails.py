@@ -37,7 +37,8 @@ def tail_of(grid: Grid, shares: Tensor) -> Tail:
 
     A grid ends where nothing is left, or at some :math:`10^{19}` or :math:`10^{69}`. What has not vanished there and
     falls like a power of z has the integral :math:`\int_z^\infty C z^{-a} = C z^{1-a} / (a - 1)`, and none where a is
-    1 or less. What else is left at an end is an error.
+    1 or less. What else is left at an end is an error: where it falls ever faster, as :math:`C e^{-bz}` at last, it is
+    at most :math:`C e^{-bz} / b`.
     """
     beyond, error = torch.zeros(2, len(shares), dtype=torch.float64)
     values = shares / grid.weights
@@ -54,7 +55,7 @@ def tail_of(grid: Grid, shares: Tensor) -> Tail:
                 continue
             last, next_to_last = (_power(grid.nodes, f, *pair) for pair in ((end, inner), (inner, before)))
             if not widens or not abs(last - next_to_last) < _ALIKE:
-                error[c] += abs(rest)
+                error[c] += min(abs(rest), _fallen(grid.nodes, f, end, inner, before))
             elif last <= _DIVERGES:
                 beyond[c] += math.copysign(math.inf, rest)
             else:
@@ -62,6 +63,18 @@ def tail_of(grid: Grid, shares: Tensor) -> Tail:
                 beyond[c] += own
                 error[c] += abs(own) * min(1.0, abs(last - next_to_last) / (last - 1.0))
     return Tail(beyond, error)
+
+
+def _fallen(z: Tensor, f: Tensor, end: int, inner: int, before: int) -> float:
+    """The most that lies beyond the end of what falls faster there than before; infinite if it does not."""
+    inside, outside = _rate(z, f, inner, before), _rate(z, f, end, inner)
+    return abs(float(f[end])) / outside if outside >= inside > 0.0 else math.inf
+
+
+def _rate(z: Tensor, f: Tensor, outer: int, inner: int) -> float:
+    """The b for which f falls like exp(-b |z|) between two nodes."""
+    ratio = float(f[outer] / f[inner]) if float(f[inner]) else math.nan
+    return -math.log(ratio) / abs(float(z[outer] - z[inner])) if ratio > 0.0 else math.nan
 
 
 def _power(z: Tensor, f: Tensor, outer: int, inner: int) -> float:

@@ -1,8 +1,8 @@
 """Tables and the report."""
 
 from pyro_onebit.reporting.explorer import explorer_data, mirrored, write_explorer
-from pyro_onebit.reporting.findings import findings
 from pyro_onebit.reporting.report import claim_report, write_report
+from pyro_onebit.reporting.sentences import findings
 from pyro_onebit.reporting.summary import summarise
 from pyro_onebit.reporting.tables import (
     format_bounds,

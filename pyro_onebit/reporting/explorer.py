@@ -27,6 +27,7 @@ from pyro_onebit.files import write_whole
 from pyro_onebit.plots import GREY, codeword_colours
 from pyro_onebit.training import Config, build
 
+Program = Callable[[Tensor], None]
 _Array = NDArray[np.float64]
 #: What the page is recognised by.
 _MARK = rb"<title>Explore: the one-bit VAE</title>"
@@ -40,7 +41,7 @@ _FIGURES = ("loss", "recon", "log_evidence", "mutual_information")
 _X, _W = np.polynomial.legendre.leggauss(16)
 
 
-def mirrored(weights: Sequence[float], locs: Sequence[float], scales: Sequence[float]) -> tuple[Callable, Callable]:
+def mirrored(weights: Sequence[float], locs: Sequence[float], scales: Sequence[float]) -> tuple[Program, Program]:
     """A guide and the best model for it: q(z|x=1) is a mixture of normals, q(z|x=0) its mirror image.
 
     The best decoder given q is the responsibility q(x=1|z), in each dimension.

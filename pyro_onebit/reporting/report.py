@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from pyro_onebit.errors import InputError
 from pyro_onebit.files import claim, read_table, read_whole, write_whole
 from pyro_onebit.plots import own_style, png, training_figure
-from pyro_onebit.reporting.findings import findings
+from pyro_onebit.reporting.sentences import findings
 from pyro_onebit.reporting.summary import summarise
 from pyro_onebit.reporting.tables import format_value, summary_columns
 from pyro_onebit.studies import (

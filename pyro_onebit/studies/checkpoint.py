@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.files import read_whole, write_whole
+from pyro_onebit.files import read_whole, remove, write_whole
 from pyro_onebit.training import Config
 
 #: Seconds between two states.
@@ -89,8 +89,12 @@ class StateFile:
         self._last = time.monotonic()
 
     def clear(self) -> None:
-        """Remove the state: the run is finished."""
-        self._path.unlink(missing_ok=True)
+        """Remove the state: the run is finished.
+
+        Raises:
+            WriteError: If it cannot be removed.
+        """
+        remove(self._path, STATE_MARK)
 
 
 def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from pyro_onebit.display import progress
 from pyro_onebit.errors import InputError, ProgramError, TrainingError, WriteError
 from pyro_onebit.files import refuse_link
-from pyro_onebit.internals import Lost, in_processes
 from pyro_onebit.memory import check_memory
+from pyro_onebit.processes import Lost, in_processes
 from pyro_onebit.registry import Snapshot, install, snapshot
 from pyro_onebit.studies.runs import is_busy, run_path
 from pyro_onebit.training import Config

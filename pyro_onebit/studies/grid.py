@@ -8,14 +8,15 @@ import math
 import os
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.files import lock, ordered_fields, read_whole, restored, write_whole
 from pyro_onebit.registry import GUIDES, MODELS, Registry, imported_sources
-from pyro_onebit.training import Config, Settings, differences
+from pyro_onebit.settings import GridSettings, Settings
+from pyro_onebit.training import Config, differences
 
 #: The file's name in a study's directory.
 STUDY_FILE = "study.toml"
@@ -24,28 +25,11 @@ _MAX_RUNS = 100_000
 
 
 @dataclass(frozen=True)
-class StudyGrid(Settings):
+class StudyGrid(GridSettings):
     """What a study trains: every combination of ndims, layers, models, guides, objectives and seeds.
 
-    Arguments:
-        ndims: Dimensions of x.
-        layers: Latent layers.
-        models: Registered models, each for its number of layers; none: each number of layers' own.
-        guides: Registered guides, each for its number of layers; none: each number of layers' own.
-        objectives: Training objectives; none: each recipe's own.
-        seeds: Seeds.
-        imports: Modules by name, and files by path (in a study's file relative to it), that register what else there is
-            to choose from; the command imports them first.
+    Arguments: as for `GridSettings`.
     """
-
-    ndims: tuple[int, ...] = (1, 2, 3, 5, 10, 100, 1000)
-    layers: tuple[int, ...] = (1, 2)
-    models: tuple[str, ...] = ()
-    guides: tuple[str, ...] = ()
-    objectives: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    # Where something is registered makes no other study.
-    imports: tuple[str, ...] = field(default=(), compare=False, metadata={"flag": None})
 
     def configs(self) -> list[Config]:
         """The configurations, every combination once.

@@ -36,10 +36,11 @@ from pyro_onebit.files import (
 )
 from pyro_onebit.guides import Guide
 from pyro_onebit.registry import GUIDES, MODELS
+from pyro_onebit.settings import Settings
 from pyro_onebit.studies.checkpoint import STATE_MARK, WRITER, StateFile
 from pyro_onebit.studies.inference_data import INFERENCE_DATA_MARK
 from pyro_onebit.studies.schema import complete_metrics
-from pyro_onebit.training import IDENTITY, AnyConfig, Config, Recipe, Run, Settings, build, differences, fit
+from pyro_onebit.training import IDENTITY, AnyConfig, Config, Recipe, Run, build, differences, fit
 
 #: Raised when the meaning of what a run directory holds changes. What is added does not change it: it has a default.
 _FORMAT = 4

@@ -1,7 +1,7 @@
 """From a configuration to a trained, judged run."""
 
 from pyro_onebit.internals import AdjustedTraces
-from pyro_onebit.training.config import DEFAULT_GUIDES, DEFAULT_MODELS, DTYPES, IDENTITY, Config, Settings, differences
+from pyro_onebit.training.config import DEFAULT_GUIDES, DEFAULT_MODELS, DTYPES, IDENTITY, Config, differences
 from pyro_onebit.training.fitting import fit
 from pyro_onebit.training.lattice import LatticeNoise, lattice_noise, lattice_points, lattice_weights
 from pyro_onebit.training.objectives import (
@@ -42,7 +42,6 @@ __all__ = [
     "Recipe",
     "RowwiseWakeSleep",
     "Run",
-    "Settings",
     "StickingTheLanding",
     "build",
     "differences",

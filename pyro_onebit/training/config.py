@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
@@ -16,12 +16,10 @@ from pyro_onebit.files import ordered_fields
 from pyro_onebit.nn import PLAIN, Start, start_around
 from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
 from pyro_onebit.reproducibility import check_seed
+from pyro_onebit.settings import Device, Dtype, RunSettings, StartName
 from pyro_onebit.training.optimizers import find_optimizer
 from pyro_onebit.training.recipes import FirstStage, Recipe
 
-StartName = Literal["random", "analytic"]
-Dtype = Literal["float32", "float64"]
-Device = Literal["cpu", "cuda"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: The model and the guide that a number of layers is trained with if none is named.
 DEFAULT_MODELS = {1: "one_layer", 2: "two_layer"}
@@ -36,66 +34,13 @@ _ROWS, _SAMPLES = 100, 8
 _MAX_STEPS = 10**9
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the runs of a study have in common.
-
-    Arguments:
-        prob: Probability of codeword 1.
-        start: Where the Gaussian guides' training starts: ``random``, from random weights, in two stages; ``analytic``,
-            around the best Gaussian q(z1|x), as it is known.
-        preset: The recipe: the default, the same with more steps, the original experiment's, or one that is brought.
-        steps: Steps, if not the recipe's.
-        lr: First learning rate, if not the recipe's.
-        particles: Samples of the latents for each row, if not the recipe's: K of a bound on several; on a lattice, all.
-        noise_width: Standard deviation with which the first latents' lattice noise is drawn, if not the recipe's.
-        width_x: Width of the hidden layers between x and z1, if not the recipe's.
-        width_z: Width of the hidden layers between z1 and z2, if not the recipe's.
-        hidden_layers: Hidden layers of each network, if not the recipe's.
-        optimizer: An optimizer of torch.optim or pyro.optim, SGD(momentum=0.9) say, if not the recipe's.
-        schedule: How the learning rate decays, if not the recipe's way.
-        dtype: Precision of the training; judging is in float64 always.
-        device: Where to train.
-    """
-
-    prob: float = 0.5
-    start: StartName = "random"
-    preset: str = "default"
-    steps: int | None = None
-    lr: float | None = None
-    particles: int | None = None
-    noise_width: float | None = None
-    width_x: int | None = None
-    width_z: int | None = None
-    hidden_layers: int | None = None
-    optimizer: str | None = None
-    schedule: str | None = None
-    dtype: Dtype = "float32"
-    device: Device = "cpu"
-
-
 @dataclass(frozen=True)
-class Config(Settings):
-    """What identifies a run.
-
-    Arguments:
-        ndims: Dimensions of x.
-        layers: Latent layers, 1 or 2.
-        model: A registered model; None is the number of layers' own.
-        guide: A registered guide; None is the number of layers' own.
-        objective: What is maximised; None is the preset's. Every run is judged on the plain ELBO.
-        seed: Seed of the initial parameters and of all noise.
+class Config(RunSettings):
+    """What identifies a run. Arguments: as for `RunSettings`.
 
     Raises:
         InputError: If a value is out of range, or a name is unknown.
     """
-
-    ndims: int = 5
-    layers: int = 1
-    model: str | None = None
-    guide: str | None = None
-    objective: str | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         OneBitData(self.ndims, self.prob)

@@ -22,7 +22,7 @@ from pyro_onebit.memory import check_memory
 from pyro_onebit.models import Model, OneLayerModel
 from pyro_onebit.nn import PLAIN, Start, start_around
 from pyro_onebit.programs import Pair
-from pyro_onebit.reproducibility import default_dtype, usual_arithmetic
+from pyro_onebit.reproducibility import default_dtype, tensors_on, usual_arithmetic
 from pyro_onebit.training.config import DTYPES, Config
 from pyro_onebit.training.optimizers import OneOptimizer
 from pyro_onebit.training.recipes import Recipe
@@ -281,7 +281,7 @@ class _Training:
         try:
             for program in programs:
                 program.to(device)
-            with device:
+            with tensors_on(self.config.device):
                 self._steps()
         finally:
             for program in programs:

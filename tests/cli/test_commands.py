@@ -16,7 +16,8 @@ from torch import Tensor
 from pyro_onebit import GaussianGuide, register_guide
 from pyro_onebit.cli import main
 from pyro_onebit.files import read_table
-from pyro_onebit.studies import StudyGrid, columns_of, records
+from pyro_onebit.settings import GridSettings
+from pyro_onebit.studies import columns_of, records
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +229,7 @@ def test_an_empty_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture)
 def test_the_demo_tells_what_came_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyro_onebit.cli.study.StudyGrid", partial(StudyGrid, steps=3))
+    monkeypatch.setattr("pyro_onebit.cli.study.GridSettings", partial(GridSettings, steps=3))
     assert main(["demo", "--jobs", "1", "--quiet", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 4

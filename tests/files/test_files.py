@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from pyro_onebit import InputError
-from pyro_onebit.files import claim, lock, read_table, read_whole, remove, write_table, write_whole
+from pyro_onebit.errors import WriteError
+from pyro_onebit.files import claim, is_locked, lock, read_table, read_whole, remove, write_table, write_whole
 from pyro_onebit.memory import available_memory, check_memory
 
 MARK = rb"\Aours"
@@ -120,3 +121,19 @@ def test_a_lock_that_is_not_ours_stays(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no lock of ours"), lock(tmp_path / ".lock"):
         pass
     assert (tmp_path / ".lock").read_text() == "another program's"
+
+
+def test_what_cannot_be_removed_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that became read-only: the write's own error is what is said, and the lock is given back."""
+    path = tmp_path / "file"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(WriteError, match=r"cannot write .*file: Operation not permitted"), lock(tmp_path / "lock"):
+            write_whole(path, b"content")
+    assert (tmp_path / "lock").exists()
+    assert not is_locked(tmp_path / "lock")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pyro_onebit import Config, build, fit
 from pyro_onebit.errors import NotCompilableError
 from pyro_onebit.internals import record
 
@@ -35,6 +36,38 @@ def test_noise_is_drawn_at_each_call() -> None:
     torch.manual_seed(0)
     assert torch.equal(first, torch.rand(3))
     assert torch.equal(second, torch.rand(3))
+
+
+def test_what_is_computed_twice_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for noise, and what is written into; results are tensors of their own."""
+    monkeypatch.delattr(torch.jit, "trace")  # whose graphs do not tell
+    weight = nn.Parameter(torch.ones(3))
+
+    def twice(x: Tensor) -> tuple[Tensor, ...]:
+        return x.exp() + x.exp().detach().neg() + torch.rand(3) - torch.rand(3), x.sin(), x.sin(), weight.detach()
+
+    calls = [getattr(node.target, "__name__", "") for node in record(twice, torch.zeros(3)).graph.nodes]
+    assert [calls.count(own) for own in ("exp", "rand", "sin")] == [1, 2, 2]
+    *_, returned = record(twice, torch.zeros(3))(torch.zeros(3))
+    assert returned is not weight
+
+    def writes(x: Tensor) -> tuple[Tensor, ...]:
+        return (x.exp().add_(1.0) + x.exp(),)
+
+    assert torch.equal(record(writes, torch.zeros(3))(torch.zeros(3))[0], torch.full((3,), 3.0))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_without_torch_jit_a_training_is_the_same_to_the_last_digit(
+    layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(ndims=3, layers=layers, steps=20)
+    by_jit = fit(*build(config), config)
+    monkeypatch.delattr(torch.jit, "trace")
+    in_python = fit(*build(config), config)
+    assert by_jit.history == in_python.history
+    for name, value in by_jit.guide.state_dict().items():
+        assert torch.equal(value, in_python.guide.state_dict()[name])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pyro_onebit.quadrature import Grid, merge, refine
+from pyro_onebit.quadrature import Grid, merge, refine, tail_of
 
 EDGES = torch.linspace(-10, 10, 5, dtype=torch.float64)
 
@@ -84,3 +84,21 @@ def test_quantiles_and_integrals_to_a_point(share: float) -> None:
 def test_values_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ArithmeticError, match="not finite"):
         refine(lambda z: z.log()[:, None], EDGES)
+
+
+@pytest.mark.parametrize("end", [1.0, -1.0])
+def test_what_falls_ever_faster_has_no_more_beyond_than_its_value_over_its_rate(end: float) -> None:
+    grid = Grid((end * torch.linspace(-30.0, 5.0, 71, dtype=torch.float64)).sort().values)
+    density = torch.from_numpy(stats.norm.pdf(grid.nodes.numpy()))
+    tail = tail_of(grid, torch.stack([density, 1.0 + 0.0 * density]) * grid.weights)
+    assert tail.beyond.tolist() == [0.0, 0.0]
+    assert 1.0 < float(tail.error[0]) / stats.norm.sf(5.0) < 1.2
+    # What does not fall may go on as far as the grid is wide, at both ends.
+    assert float(tail.error[1]) == pytest.approx(35.0, rel=0.02)
+
+
+def test_what_falls_more_slowly_than_before_is_not_known_to_end() -> None:
+    grid = Grid(torch.linspace(0.0, 20.0, 41, dtype=torch.float64))
+    falling = torch.exp(-(grid.nodes**0.5) * 4.0) * grid.weights
+    error = float(tail_of(grid, falling[None]).error)
+    assert error >= float(torch.exp(torch.tensor(-4.0 * 20.0**0.5))) * 9.0

@@ -5,6 +5,7 @@ from trials.forged import containers, files, states
 from trials.limits import settings, sizes
 from trials.outputs import outputs
 from trials.processes import guides, kills, odd, signals
+from trials.surroundings import strangers, surroundings
 from trials.terminals import terminals
 
 #: Every kind by its name, in the order in which they are tried.
@@ -20,6 +21,8 @@ SECTIONS: dict[str, Section] = {
     "signals": signals,
     "kills": kills,
     "odd": odd,
+    "surroundings": surroundings,
+    "strangers": strangers,
 }
 
 __all__ = ["SECTIONS", "Row", "answer", "summarise"]

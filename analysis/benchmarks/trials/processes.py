@@ -39,12 +39,12 @@ def _not_ignored() -> None:
 class Begun:
     """A command in a session of its own, its output in a pipe as of ``onebit study | tee``."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], **changes: str) -> None:
         self.process = subprocess.Popen(
             arguments,
             start_new_session=True,
             preexec_fn=_not_ignored,
-            env=environment(),
+            env=environment(**changes),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -84,7 +84,7 @@ def _finished(out: Path) -> int:
     return len(list(out.glob("runs/*/metrics.json")))
 
 
-def _states(out: Path) -> list[int]:
+def states_of(out: Path) -> list[int]:
     """The steps that states have come to."""
     steps = []
     for path in out.glob("runs/*/progress.safetensors"):
@@ -95,14 +95,15 @@ def _states(out: Path) -> list[int]:
     return steps
 
 
-def _undisturbed(args: argparse.Namespace) -> Any:
+def undisturbed(args: argparse.Namespace) -> Any:
+    """What comes out if nothing happens."""
     out = args.out / "undisturbed"
     if not (out / "report.html").exists():
         subprocess.run(study(args, fresh(out)), check=True, env=environment(), stdout=subprocess.DEVNULL)
     return figures_of(out)
 
 
-def _completed(args: argparse.Namespace, out: Path, expected: Any) -> tuple[Ended, bool]:
+def completed(args: argparse.Namespace, out: Path, expected: Any) -> tuple[Ended, bool]:
     """The same command once more, to its end; whether the same came out."""
     ended = subprocess.run(study(args, out), capture_output=True, text=True, env=environment(), check=False)
     found = Ended(ended.returncode, ended.stdout, ended.stderr)
@@ -111,10 +112,10 @@ def _completed(args: argparse.Namespace, out: Path, expected: Any) -> tuple[Ende
 
 def kills(args: argparse.Namespace) -> Iterator[Row]:
     """SIGKILL of the first process, in each phase of a study in turn; then its end, which must be as ever."""
-    expected, chance = _undisturbed(args), random.Random(args.seed)
+    expected, chance = undisturbed(args), random.Random(args.seed)
     phases: dict[str, Callable[[Path], bool]] = {
-        "training": lambda out: bool(_states(out)),
-        "judging": lambda out: args.steps in _states(out),
+        "training": lambda out: bool(states_of(out)),
+        "judging": lambda out: args.steps in states_of(out),
         "table writing": lambda out: _finished(out) == 2,
         "report writing": lambda out: (out / "results.csv").exists() and bool(list(out.glob("figures/*.png"))),
     }
@@ -128,7 +129,7 @@ def kills(args: argparse.Namespace) -> Iterator[Row]:
             alive = begun.until(partial(reached, out), chance.uniform(0.0, delays[name]))
             ended, orphan = begun.send(signal.SIGKILL) if alive else (Ended(0, "", "Traceback: it had ended"), False)
             rows.append((f"a kill while {name}", ended, orphan))
-        ended, same = _completed(args, out, expected)
+        ended, same = completed(args, out, expected)
         for what, own, orphan in rows:
             yield row_of("kills", what, own, right=own.code == -signal.SIGKILL, orphan=orphan)
         yield row_of("kills", "the same command afterwards", ended, right=same)
@@ -136,7 +137,7 @@ def kills(args: argparse.Namespace) -> Iterator[Row]:
 
 def signals(args: argparse.Namespace) -> Iterator[Row]:
     """Each signal to the first process alone, at moments spread over a study; then its end."""
-    expected, chance = _undisturbed(args), random.Random(args.seed)
+    expected, chance = undisturbed(args), random.Random(args.seed)
     codes = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}
     for number, code in codes.items():
         out = fresh(args.out / number.name)
@@ -149,7 +150,7 @@ def signals(args: argparse.Namespace) -> Iterator[Row]:
             if ended.code == 0:
                 out = fresh(args.out / number.name)  # it was through
             yield row_of("signals", number.name, ended, right=ended.code in (code, 0), orphan=orphan)
-        ended, same = _completed(args, out, expected)
+        ended, same = completed(args, out, expected)
         yield row_of("signals", f"the same command after {number.name}", ended, right=same)
 
 
@@ -213,11 +214,11 @@ def guides(args: argparse.Namespace) -> Iterator[Row]:
 
 def odd(args: argparse.Namespace) -> Iterator[Row]:
     """What else may happen to a study."""
-    expected, place = _undisturbed(args), fresh(args.out / "odd")
+    expected, place = undisturbed(args), fresh(args.out / "odd")
     for who in ("the command", "all processes"):
         out = fresh(place / "stopped")
         begun = Begun(study(args, out))
-        begun.until(lambda: bool(_states(out)), 0.5)  # noqa: B023
+        begun.until(lambda: bool(states_of(out)), 0.5)  # noqa: B023
         stopped = processes_of(begun.process.pid) if who == "all processes" else [begun.process.pid]
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for pid in stopped:
@@ -229,7 +230,7 @@ def odd(args: argparse.Namespace) -> Iterator[Row]:
 
     out = fresh(place / "shared")
     both = [Begun(study(args, out)) for _ in range(2)]
-    both[0].until(lambda: bool(_states(out)), 0.5)
+    both[0].until(lambda: bool(states_of(out)), 0.5)
     _, orphan = both[0].send(signal.SIGKILL)
     text, err = both[1].process.communicate()
     same = both[1].process.returncode == 0 and figures_of(out) == expected
@@ -244,7 +245,7 @@ def odd(args: argparse.Namespace) -> Iterator[Row]:
     }.items():
         out = fresh(place / "deleted")
         begun = Begun(study(args, out))
-        begun.until(lambda: len(_states(out)) == 2, 0.5)  # noqa: B023
+        begun.until(lambda: len(states_of(out)) == 2, 0.5)  # noqa: B023
         happens(out)
         text, err = begun.process.communicate()
         yield row_of(
@@ -253,7 +254,7 @@ def odd(args: argparse.Namespace) -> Iterator[Row]:
         for path in out.glob("runs/*"):
             if path.is_file():
                 path.unlink()
-        ended, same = _completed(args, out, expected)
+        ended, same = completed(args, out, expected)
         yield row_of("odd", f"the same command after: {name}", ended, right=same)
     yield from _deserted(args, place)
 
@@ -276,7 +277,7 @@ def _deserted(args: argparse.Namespace, place: Path) -> Iterator[Row]:
             time.sleep(0.1)
         begun.append(subprocess.Popen([*worker, "--scheduler-file", str(file)], **common))
         asked = Begun(study(args, out, "--cluster", json.loads(file.read_text())["address"]))
-        asked.until(lambda: bool(_states(out)))
+        asked.until(lambda: bool(states_of(out)))
         begun[1].kill()
         text, err = asked.process.communicate(timeout=300)
         right = asked.process.returncode == 2 and "no worker left" in err

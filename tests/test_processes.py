@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyro_onebit import InputError
-from pyro_onebit.internals import Lost, in_processes
+from pyro_onebit.processes import Lost, imported_ahead, in_processes
 
 
 def do(what: object) -> object:
@@ -47,7 +47,7 @@ def test_none_is_left_when_their_parent_is_killed(tmp_path: Path) -> None:
     """Nor is one in the middle of a task, and what reads the parent's output comes to its end."""
     script = """
 import os, sys, time
-from pyro_onebit.internals import in_processes
+from pyro_onebit.processes import in_processes
 
 def work(path):
     open(path, "w").write(str(os.getpid()))
@@ -65,3 +65,31 @@ list(in_processes(work, [(sys.argv[1],)], 1))
     while Path(f"/proc/{noted.read_text()}/stat").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{noted.read_text()}").exists()
+
+
+def parents(_: int) -> tuple[int, bool]:
+    return os.getppid(), "wave" in sys.modules
+
+
+def test_processes_are_forked_from_one_that_has_imported() -> None:
+    with imported_ahead("wave"):
+        found = [list(in_processes(parents, [(i,) for i in range(4)], 2)) for _ in range(2)]
+    results = {result for part in found for _, result in part}
+    assert len(results) == 1
+    [(nursery, has_imported)] = results
+    assert has_imported
+    assert nursery != os.getpid()
+    # It is gone, and has been waited for.
+    assert not Path(f"/proc/{nursery}").exists()
+    [(_, (another, has_imported))] = in_processes(parents, [(0,)], 1)
+    assert another != nursery
+    assert not has_imported
+
+
+def test_a_nursery_that_is_killed_is_no_endless_wait() -> None:
+    def kill_it(_: int) -> None:
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(InputError, match="before they begin"):
+        list(in_processes(kill_it, [(0,)], 1))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
+import pickle
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,13 +18,13 @@ from enum import Enum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from threading import current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import Any, NoReturn
 
-import cloudpickle
-
 from pyro_onebit.errors import InputError
+
+__all__ = ["Lost", "StoppedError", "imported_ahead", "in_processes", "stopped_by_signals"]
 
 _Task = tuple[Any, ...]
 #: One thread each: several processes, each with all the cores' threads, are many times slower.
@@ -72,13 +76,36 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+#: What `imported_ahead` has begun.
+_AHEAD: list[_Nursery] = []
+
+
+@contextmanager
+def imported_ahead(*modules: str) -> Iterator[None]:
+    """Within, the processes of `in_processes` are forked from one that begins to import now, while this one does.
+
+    Arguments:
+        modules: What it imports.
+    """
+    nursery = _Nursery(*modules)
+    _AHEAD.append(nursery)
+    try:
+        yield
+    finally:
+        _AHEAD.remove(nursery)
+        nursery.end()
+
+
 def in_processes(
     function: Callable[..., Any], tasks: Iterable[_Task], processes: int, limit: float | None = None
 ) -> Iterator[tuple[_Task, Any]]:
     """Each task and what a function returns for it, or why it is lost, as they end.
 
+    The processes are forked from one that has imported the function's module, and nothing else is done in that one:
+    however many they are, what takes long to import is imported once, and in memory once.
+
     Relied on: cloudpickle takes functions and classes of a script or a notebook along; a pipe's end is seen when the
-    process at its other end is gone, however it went.
+    process at its other end is gone, however it went; to import torch starts no thread, so that it can be forked.
 
     Arguments:
         function: The function; what it raises is raised here.
@@ -91,8 +118,10 @@ def in_processes(
     """
     upcoming = iter(tasks)
     workers: list[_Worker] = []
+    own = None if _AHEAD else _Nursery(function.__module__)
+    nursery = own or _AHEAD[-1]
     try:
-        workers += [_Worker() for _ in range(processes)]
+        workers += [_Worker(nursery) for _ in range(processes)]
         while workers:
             wait([worker.pipe for worker in workers], _LOOK if limit is None else min(_LOOK, limit))
             for i, worker in reversed(list(enumerate(workers))):
@@ -105,7 +134,7 @@ def in_processes(
                         raise InputError(
                             f"processes end before they begin; there may be too little memory for {processes} of them"
                         )
-                    workers[i] = _Worker()
+                    workers[i] = _Worker(nursery)
                 elif (following := next(upcoming, None)) is None:
                     worker.end()
                     workers.pop(i)
@@ -116,30 +145,29 @@ def in_processes(
     finally:
         for worker in workers:
             worker.end()
+        if own:
+            own.end()
 
 
-#: What such a process runs. Before all that takes time to import, it sees to it that it ends with its pipe: when the
-#: process at the other end is gone, whatever a task is at by then.
+#: What the process runs from which the others are forked.
 _CODE = """
-import os, select, sys, threading
-end = select.poll()
-end.register({pipe}, 0)
-threading.Thread(target=lambda: end.poll() and os._exit(1), daemon=True).start()
+import sys
 sys.path[:] = {path!r}
-from {module} import serve
-serve({pipe})
+from {module} import fork_on_demand
+fork_on_demand({control}, {imported!r})
 """
 
 
-class _Worker:
-    """One process, seen from here."""
+class _Nursery:
+    """The process from which the others are forked, seen from here. It ends when this one does.
 
-    def __init__(self) -> None:
-        #: What it is at; None: at its beginning, of which it says when it is done.
-        self.task: _Task | None = None
-        self._since = math.inf
-        self.pipe, theirs = Pipe()
-        code = _CODE.format(pipe=theirs.fileno(), path=sys.path, module=__name__)
+    Arguments:
+        modules: What it imports first.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._control, theirs = socket.socketpair()
+        code = _CODE.format(path=sys.path, module=__name__, control=theirs.fileno(), imported=modules)
         # A Ctrl-C is for this process alone, which then ends the others: what is blocked here is blocked there.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -155,33 +183,76 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
+    def fork(self) -> Connection:
+        """A pipe to a process that is forked as soon as all is imported; if none can be, it is at its end."""
+        pipe, theirs = Pipe()
+        with theirs, suppress(OSError):
+            socket.send_fds(self._control, [b" "], [theirs.fileno()])
+        return pipe
+
+    def end(self) -> None:
+        """End it; those that were forked from it go on."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def fork_on_demand(control: int, imported: tuple[str, ...]) -> NoReturn:
+    """What the nursery does: it imports, and forks a process for each pipe that it is handed."""
+    with suppress(Exception):  # the process that needs it finds out
+        for module in imported:
+            importlib.import_module(module)
+    with socket.socket(fileno=control) as requests:
+        while True:
+            _, pipes, *_ = socket.recv_fds(requests, 1, 1)
+            if not pipes:  # the other end is gone
+                os._exit(0)
+            if os.fork() == 0:
+                break
+            os.close(pipes[0])
+    serve(pipes[0])
+
+
+class _Worker:
+    """One process, seen from here."""
+
+    def __init__(self, nursery: _Nursery) -> None:
+        #: What it is at; None: at its beginning, of which it says when it is done, and who it is.
+        self.task: _Task | None = None
+        self._since, self._id = math.inf, 0
+        self.pipe = nursery.fork()
+
     def give(self, function: Callable[..., Any], task: _Task) -> None:
         """Hand it a task."""
+        import cloudpickle
+
         self.task, self._since = task, time.monotonic()
         with suppress(OSError):  # it is gone, as will be seen
             self.pipe.send_bytes(cloudpickle.dumps((function, task)))
 
     def look(self, limit: float | None) -> tuple[Any] | None:
         """What came of what it was at, once it has ended, or it itself has."""
-        # In this order: its result may have been sent before it went.
-        gone = self._process.poll() is not None
         try:
             if self.pipe.poll():
-                result, error = cloudpickle.loads(self.pipe.recv_bytes())
+                result, error = pickle.loads(self.pipe.recv_bytes())
                 if error is not None:
                     raise error
+                if self.task is None:
+                    self._id = result
                 return (result,)
         except (EOFError, ConnectionError):
-            gone = True
-        if gone:
             return (Lost.KILLED,)
         late = limit is not None and time.monotonic() - self._since > limit
         return (Lost.LATE,) if late else None
 
     def end(self) -> None:
         """End it, whatever it is at."""
-        self._process.kill()
-        self._process.wait()
+        with suppress(EOFError, OSError):
+            # What its nursery forked it does not forget while it lives: no other process has its number.
+            if self._id:
+                os.kill(self._id, signal.SIGKILL)
+                while True:
+                    self.pipe.recv_bytes()
         self.pipe.close()
 
 
@@ -193,13 +264,19 @@ def _descriptor(stream: Any) -> int | None:
 
 
 def serve(pipe: int) -> NoReturn:
-    """What such a process does: one task after another."""
+    """What a forked process does: one task after another."""
+    import cloudpickle
+
     # A program's own processes must not hold it open.
     os.set_inheritable(pipe, False)
+    # When the process at the pipe's other end is gone, it ends, whatever a task is at by then.
+    other_end = select.poll()
+    other_end.register(pipe, 0)
+    Thread(target=lambda: other_end.poll() and os._exit(1), daemon=True).start()
     connection = Connection(pipe)
     with suppress(OSError):  # where memory ends, the kernel is to end this process, not the one that waits for it
         Path("/proc/self/oom_score_adj").write_text("1000")
-    content: tuple[Any, BaseException | None] = (None, None)
+    content: tuple[Any, BaseException | None] = os.getpid(), None
     while True:
         try:
             connection.send_bytes(cloudpickle.dumps(content))

@@ -49,7 +49,7 @@ def _use(table: pd.DataFrame) -> str:
 
 def _cost(guide: str, own: pd.DataFrame) -> str:
     """How far one kind's runs end from the entropy, and from the lowest loss of the family."""
-    worst = own.loc[own["gap"].idxmax()]
+    worst = own.sort_values("gap").iloc[-1]
     layers = " or ".join(_LAYERS[count] for count in sorted(set(own["layers"])))
     sentence = (
         f"With {layers} (guide {guide}) a datum costs up to {worst['gap']:.4f} nats more than the entropy, at n = "
