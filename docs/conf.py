@@ -17,6 +17,7 @@ myst_heading_anchors = 3
 # The notebook is executed each time, so what it shows is what the package does; a cell that fails ends the build.
 nb_execution_mode = "force"
 nb_execution_timeout = 600
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 autosummary_generate = True

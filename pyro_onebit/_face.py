@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyro_onebit.brought import DensityGuide
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData, Codebook, OneBitData
 from pyro_onebit.errors import InputError, ProgramError, TrainingError
 from pyro_onebit.guides import GaussianGuide, Guide, OneLayerGuide, TwoLayerGuide, register_guide
 from pyro_onebit.models import Model, OneLayerModel, TwoLayerModel, register_model
@@ -16,6 +16,8 @@ __all__ = [
     "MODELS",
     "OBJECTIVES",
     "RECIPES",
+    "BitsData",
+    "Codebook",
     "Config",
     "DensityGuide",
     "GaussianGuide",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -158,12 +158,13 @@ class ByHand:
     Arguments:
         layers: Latent layers, 1 or 2.
         ndims: Dimensions of x.
-        prob: Probability of codeword 1.
+        prob: Probability that a bit is 1.
         model: The model's registered name, or else its class's or function's.
         guide: The guide's, likewise.
         objective: What was maximised.
         seed: The seed.
         steps: Steps of the training.
+        repeats: In how many dimensions each bit is repeated; None: there is one bit.
     """
 
     layers: int
@@ -174,6 +175,17 @@ class ByHand:
     objective: str | None = None
     seed: int | None = None
     steps: int | None = None
+    repeats: tuple[int, ...] | None = None
+
+    @property
+    def dealt(self) -> tuple[int, ...]:
+        """In how many dimensions each bit is repeated."""
+        return self.repeats or (self.ndims,)
+
+    @property
+    def bits(self) -> int:
+        """The number of bits."""
+        return len(self.dealt)
 
     def program(self, registry: Registry[Any]) -> nn.Module:
         """The model or the guide, made by its registered name, with parameters of its own.
@@ -185,7 +197,8 @@ class ByHand:
         name = self.model if kind == MODELS.kind else self.guide
         if name in registry:
             try:
-                return registry[name](self.ndims, self.prob, RECIPES["default"](self.layers).arch)
+                arch = replace(RECIPES["default"](self.layers).arch, repeats=self.repeats or ())
+                return registry[name](self.ndims, self.prob, arch)
             except Exception as error:  # whatever a class makes of arguments that are not its own
                 why = f"cannot be made as {kind}(ndims, prob, arch): {type(error).__name__}"
         else:

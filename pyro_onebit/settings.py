@@ -17,7 +17,10 @@ class Settings:
     """What the runs of a study have in common.
 
     Arguments:
-        prob: Probability of codeword 1.
+        bits: Bits of information, 1 to 4, among which the dimensions are dealt as evenly as possible.
+        repeats: In how many dimensions each bit is repeated, in place of `bits` and of a number of dimensions; None: as
+            evenly as possible.
+        prob: Probability that a bit is 1.
         start: Where the Gaussian guides' training starts: ``random``, from random weights, in two stages; ``analytic``,
             around the best Gaussian q(z1|x), as it is known.
         preset: The recipe: the default, the same with more steps, the original experiment's, or one that is brought.
@@ -34,6 +37,8 @@ class Settings:
         device: Where to train.
     """
 
+    bits: int = 1
+    repeats: tuple[int, ...] | None = None
     prob: float = 0.5
     start: StartName = "random"
     preset: str = "default"

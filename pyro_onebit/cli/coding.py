@@ -18,7 +18,7 @@ _RUN: dict[str, Any] = {"flag": "--run", "metavar": "DIR"}
 
 @dataclass(frozen=True)
 class EncodeCommand(Command):
-    """Code a file bits-back with a run, each of its bits as one n-dimensional sample, into a container.
+    """Code a file bits-back with a run, K of its bits as one n-dimensional sample of 2^K codewords, into a container.
 
     Arguments:
         file: The file to encode; any will do.
@@ -35,7 +35,7 @@ class EncodeCommand(Command):
     file: Path = field(metadata={"positional": True, "metavar": "FILE"})
     out: Path = field(metadata={"positional": True, "metavar": "OUT"})
     run_directory: Path = field(metadata=_RUN)
-    bins: int = 4096
+    bins: int = 16384
     points: int = 512
     seed: int = 0
     naive: bool = False
@@ -106,6 +106,7 @@ def _outcome(report: Report, done: str) -> Outcome:
     if report.samples:
         text += (
             f"\nbits per sample: net {report.net:.4f}, initial {report.initial:.4f}; predicted {report.predicted:.4f} "
-            f"± {report.standard_error:.4f}; entropy of the file's bits {report.entropy:.4f}"
+            f"± {report.standard_error:.4f}; entropy of the samples {report.entropy:.4f}"
+            f"\nbits per bit of the file: {report.per_bit:.4f}"
         )
     return Outcome(asdict(report), text)

@@ -22,6 +22,7 @@ class EvaluateCommand(Command):
     def run(self) -> Outcome:
         """Load and evaluate."""
         from pyro_onebit import exact
+        from pyro_onebit.data import words_of
         from pyro_onebit.reporting import format_checks
         from pyro_onebit.studies import load_run
 
@@ -29,13 +30,23 @@ class EvaluateCommand(Command):
         figures = run.judge()
         truth = figures.truth
         checks = exact.posterior_checks(truth, exact.solve_joint(run.model, run.guide, run.data, truth))
-        ideal = float(truth.thresholds)
-        threshold = {"learned": truth.crossing, "ideal": ideal}
+        names, bits = run.data.names, run.data.bits
+        ideal = truth.thresholds.tolist()
+        threshold = {"learned": truth.crossing, "ideal": ideal[0] if bits == 1 else ideal}
+        order = [names[c] for c in truth.order]
+        information = [truth.information(bit) for bit in zip(*words_of(bits), strict=True)]
         crossing = "none" if truth.crossing is None else f"{truth.crossing:.5f}"
         notes = "".join(f"{name}: {note}\n" for name, note in figures.notes.items())
         text = (
             f"{format_figures(run.metrics, figures.errors)}\n{notes}\n"
+<<<<<<< HEAD
             f"the decoder's threshold: {crossing}; an ideal model's: {ideal:z.5f}\n{format_checks(checks)}"
+=======
+            f"the decoder's threshold: {crossing}; an ideal model's: {' '.join(f'{cut:.5f}' for cut in ideal)}\n"
+            f"the codewords along {truth.latents[-1]}: {' '.join(order)}; what it says of each bit (nats): "
+            f"{' '.join(f'{own:.5f}' for own in information)}\n{format_checks(checks)}"
+>>>>>>> nothing
         )
         found = {"errors": figures.errors, "notes": figures.notes, "threshold": threshold, "posterior": checks}
+        found |= {"order": order, "bit_information": information}
         return Outcome({**run.metrics, **found}, text)

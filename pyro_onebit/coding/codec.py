@@ -18,7 +18,7 @@ from typing import Any
 
 import constriction
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pyro_onebit.coding.entropy_models import exact_arithmetic
 from pyro_onebit.coding.schemes import DITHERED, make_scheme
@@ -44,8 +44,8 @@ class Rate:
     """Expected bits a sample of the chain, by summation over all latents.
 
     Arguments:
-        expected: Of each codeword, shape ``(2,)``; latents drawn from q, as dither makes them.
-        sd: Standard deviation of a sample's bits, of each codeword, shape ``(2,)``.
+        expected: Of each codeword, shape ``(M,)``; latents drawn from q, as dither makes them.
+        sd: Standard deviation of a sample's bits, of each codeword, shape ``(M,)``.
         probs: The model's probabilities of the codewords.
         neg_elbo: -ELBO/ln 2 on continuous latents, by quadrature.
         discretisation: What the grids add to it.
@@ -64,13 +64,13 @@ class Rate:
         """Expected bits a sample where codewords occur as the model thinks."""
         return float(self.expected @ self.probs)
 
-    def of(self, ones: float) -> float:
-        """Expected bits a sample of two codewords, where codeword 1 has another share of the samples."""
-        return float(self.expected @ [1.0 - ones, ones])
+    def of(self, shares: ArrayLike) -> float:
+        """Expected bits a sample where codewords have other shares of the samples, ``(M,)``."""
+        return float(self.expected @ np.asarray(shares))
 
-    def standard_error(self, count: int, ones: float) -> float:
-        """Standard error of the mean over `count` samples, a share of which are codeword 1."""
-        return math.sqrt(float(self.sd**2 @ [1.0 - ones, ones]) / max(1, count))
+    def standard_error(self, count: int, shares: ArrayLike) -> float:
+        """Standard error of the mean over `count` samples, of which codewords have these shares, ``(M,)``."""
+        return math.sqrt(float(self.sd**2 @ np.asarray(shares)) / max(1, count))
 
 
 class Codec:
@@ -98,7 +98,7 @@ class Codec:
         guide: Any,
         data: DataLike,
         *,
-        bins: int = 4096,
+        bins: int = 16384,
         points: int = 512,
         dither: bool = True,
         seed: int = 0,
@@ -124,7 +124,7 @@ class Codec:
         """Code samples, given as codewords' numbers, shape ``(samples,)``; the coder's words.
 
         Arguments:
-            samples: 0 or 1 each.
+            samples: From 0 to M - 1 each.
             quiet: Show no progress bar.
         """
         coder = _Coder(self._initial_words(), seal=True)
@@ -165,6 +165,11 @@ class Codec:
         return np.concatenate(parts)[::-1] if parts else np.empty(0, np.uint8)
 
     @property
+    def sample_bits(self) -> int:
+        """How many bits a sample can stand for: K, where there are 2^K codewords."""
+        return int(math.log2(len(self._truth.probs)))
+
+    @property
     def initial_bits(self) -> int:
         """Bits that the first latents are drawn from; they stay in the stream."""
         return 32 * _INITIAL_WORDS
@@ -193,7 +198,7 @@ class Codec:
             digest.update(table.masses.astype("<u4").tobytes())
         for rows in pixels.rows():
             digest.update(rows.astype("<f4").tobytes())
-        probe = self.encode((np.arange(8) % 2).astype(np.uint8))
+        probe = self.encode((np.arange(8) % len(self._truth.probs)).astype(np.uint8))
         digest.update(probe.astype("<u4").tobytes())
         return digest.digest()
 
@@ -215,4 +220,4 @@ class Codec:
 
     @staticmethod
     def _progress(total: int, quiet: bool) -> Any:
-        return progress(quiet=quiet, total=total, unit="bit", unit_scale=True)
+        return progress(quiet=quiet, total=total, unit="sample", unit_scale=True)

@@ -9,7 +9,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.errors import InputError
 from pyro_onebit.registry import OBJECTIVES
 from pyro_onebit.reproducibility import check_seed
@@ -70,7 +70,7 @@ def _moments(estimates: Tensor) -> GradientNoise:
 def gradient_noise(
     model: nn.Module,
     guide: nn.Module,
-    data: OneBitData,
+    data: BitsData,
     objective: str,
     particles: int,
     *,

@@ -1,4 +1,4 @@
-"""A normal restricted to one side of a bound."""
+"""A normal restricted to an interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyro_onebit.distributions.normal import ndtr
 
 
 class TruncatedNormal(TorchDistribution):
-    """A normal restricted to one side of a bound, normalised.
+    """A normal restricted to one side of a bound, or to what lies between that and a far end, normalised.
 
     Samples have gradients in all parameters. But where parameters move the bound, E[d log q] is not zero:
     estimators that count on it (sticking the landing, wake-sleep) are wrong for this family.
@@ -23,7 +23,8 @@ class TruncatedNormal(TorchDistribution):
         loc: The normal's mean before truncation.
         scale: Its standard deviation before truncation.
         bound: Where it is cut off.
-        side: 1 if it lies above the bound, -1 if below. All of one shape.
+        side: 1 if it lies above the bound, -1 if below.
+        end: Where it ends on that side; None: nowhere. All of one shape.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {
@@ -34,8 +35,10 @@ class TruncatedNormal(TorchDistribution):
     }
     has_rsample = True
 
-    def __init__(self, loc: Tensor, scale: Tensor, bound: Tensor, side: Tensor) -> None:
-        self.loc, self.scale, self.bound, self.side = torch.broadcast_tensors(loc, scale, bound, side)
+    def __init__(self, loc: Tensor, scale: Tensor, bound: Tensor, side: Tensor, end: Tensor | None = None) -> None:
+        self._parts = torch.broadcast_tensors(loc, scale, bound, side, *([] if end is None else [end]))
+        self.loc, self.scale, self.bound, self.side, *ends = self._parts
+        self.end = ends[0] if ends else None
         super().__init__(self.loc.shape)
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
@@ -45,19 +48,24 @@ class TruncatedNormal(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> TruncatedNormal:
         """The same in a larger batch."""
-        return TruncatedNormal(*(part.expand(batch_shape) for part in (self.loc, self.scale, self.bound, self.side)))
+        return TruncatedNormal(*(part.expand(batch_shape) for part in self._parts))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log density, minus infinity beyond the bound."""
+        """log density, minus infinity outside."""
         share = log_ndtr(self.side * (self.loc - self.bound) / self.scale)
         inside = self.side * (value - self.bound) >= 0
+        if self.end is not None:
+            lost = log_ndtr(self.side * (self.loc - self.end) / self.scale)
+            share = share + torch.log1p(-torch.exp(lost - share))
+            inside = inside & (self.side * (self.end - value) >= 0)
         return torch.where(inside, Normal(self.loc, self.scale).log_prob(value) - share, -torch.inf)
 
     def cdf(self, value: Tensor) -> Tensor:
         """The mass below a value."""
-        # The mass further from the bound than the value, and of all that is kept.
-        beyond, kept = (ndtr(self.side * (self.loc - at) / self.scale) for at in (value, self.bound))
-        share = (beyond / kept).clamp(max=1.0)
+        # The mass further from the bound than the value, and of all that is kept; less what lies beyond the end.
+        ends = (value, self.bound) if self.end is None else (value, self.bound, self.end)
+        beyond, kept, *lost = (ndtr(self.side * (self.loc - at) / self.scale) for at in ends)
+        share = ((beyond - sum(lost)) / (kept - sum(lost))).clamp(0.0, 1.0)
         return torch.where(self.side > 0, 1.0 - share, share)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
@@ -66,9 +74,13 @@ class TruncatedNormal(TorchDistribution):
 
     def from_noise(self, noise: Tensor) -> Tensor:
         """The quantiles of standard normal noise ``(..., *batch_shape)``."""
-        loc, scale, bound, side, target = (t.double() for t in (self.loc, self.scale, self.bound, self.side, noise))
+        target, loc, scale, bound, side, *end = (t.double() for t in (noise, *self._parts))
+        kept, *lost = (ndtr(side * (loc - at) / scale) for at in (bound, *end))
         # The mass further from the bound than the quantile: the tail that keeps its digits far out.
-        beyond = ndtr(-side * target) * ndtr(side * (loc - bound) / scale)
+        beyond = ndtr(-side * target) * (kept - sum(lost)) + sum(lost)
         z = loc - side * scale * ndtri(beyond)
-        # Rounding must not carry a sample over the bound.
-        return torch.where(side * (z - bound) > 0, z, bound).to(noise.dtype)
+        # Rounding must not carry a sample over the bound, or the end.
+        z = torch.where(side * (z - bound) > 0, z, bound)
+        for at in end:
+            z = torch.where(side * (at - z) > 0, z, at)
+        return z.to(noise.dtype)

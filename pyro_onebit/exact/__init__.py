@@ -3,7 +3,7 @@
 from pyro_onebit.exact.evaluation import Evaluation, evaluate, finite, posterior_checks
 from pyro_onebit.exact.importance_weights import WeightLaw, law_of_one_latent
 from pyro_onebit.exact.joint import Joint, draw_posterior, solve_joint
-from pyro_onebit.exact.limits import GaussianOptimum, gaussian_optimum, optimum
+from pyro_onebit.exact.limits import GaussianOptimum, gaussian_optimum, optimum, quantile_places
 from pyro_onebit.exact.marginal import Marginal
 from pyro_onebit.exact.solver import TOLERANCE, Truth, kl_name, solve, tabulate
 
@@ -23,6 +23,7 @@ __all__ = [
     "law_of_one_latent",
     "optimum",
     "posterior_checks",
+    "quantile_places",
     "solve",
     "solve_joint",
     "tabulate",

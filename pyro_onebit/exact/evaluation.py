@@ -88,14 +88,16 @@ def posterior_checks(truth: Truth, joint: Joint) -> list[dict[str, Any]]:
         and, with two latents, one for the lower and one for both together (``z1,z2``). Keys:
         ``latent, codeword, target``; ``kl_forward``, KL(q ‖ target), and ``kl_reverse``, KL(target ‖ q),
         nats; ``wasserstein``, in units of the latent; ``ks``; ``wrong_side_q`` and
-        ``wrong_side_target``, the mass beyond the ideal thresholds. None stands where a figure is
+        ``wrong_side_target``, the mass beyond the ideal thresholds; ``below_q`` and ``above_q``, that of
+        q on the side of either neighbour. None stands where a figure is
         infinite, which KL(q ‖ truncated) is as soon as q has any mass where the target has none, and
-        where it is not defined: the last four for the joint, a side for the lower latent.
+        where it is not defined: all but the first two for the joint, a side for the lower latent.
     """
     top = truth.latents[-1]
     rows = []
     for target, log_p in (("posterior", truth.log_posterior), ("truncated", truth.log_truncated)):
         sides = {"wrong_side_q": truth.wrong_side(truth.log_q), "wrong_side_target": truth.wrong_side(log_p)}
+        sides["below_q"], sides["above_q"] = truth.sides(truth.log_q)
         rows += _rows(top, target, {**truth.distances(log_p), **sides})
     if len(truth.grids) == 2:
         rows += _rows(truth.latents[0], "posterior", joint.z1.distances(joint.z1.log_posterior))
@@ -105,7 +107,7 @@ def posterior_checks(truth: Truth, joint: Joint) -> list[dict[str, Any]]:
     return rows
 
 
-_FIGURES = ("kl_forward", "kl_reverse", "wasserstein", "ks", "wrong_side_q", "wrong_side_target")
+_FIGURES = ("kl_forward", "kl_reverse", "wasserstein", "ks", "wrong_side_q", "wrong_side_target", "below_q", "above_q")
 
 
 def _rows(latent: str, target: str, figures: dict[str, Tensor]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -112,6 +113,33 @@ class Marginal(Shown):
         i = int(at[self.log_prior[at].argmax()])
         share = float(gap[i] / (gap[i] - gap[i + 1])) if gap[i] != gap[i + 1] else 0.5
         return float(torch.lerp(self.z[i], self.z[i + 1], share))
+
+    def sides(self, log_density: Tensor) -> tuple[Tensor, Tensor]:
+        """The masses that a density of each codeword has below and above its own interval, each of shape ``(M,)``."""
+        interval, own = torch.searchsorted(self.thresholds, self.z), self.order.argsort()[:, None]
+        below, above = (
+            self.under(log_density, side.to(log_density.dtype)) for side in (interval < own, interval > own)
+        )
+        return below, above
+
+    def information(self, labels: Sequence[int] | Tensor, given: Sequence[int] | Tensor | None = None) -> float:
+        r"""I(l(x); z) under q, nats, of a label of each codeword, one of its bits say; or :math:`I(l(x); z \mid g(x))`.
+
+        Arguments:
+            labels: A whole number for each codeword, ``(M,)``.
+            given: The same of what is known beforehand; None: nothing.
+        """
+        known = torch.zeros(len(self.probs)) if given is None else torch.as_tensor(given)
+        both = torch.stack([known, torch.as_tensor(labels).to(known)], 1)
+        fine, coarse = (self._mixtures(groups) for groups in (both, known[:, None]))
+        return float(self.probs @ self.under_q(fine - coarse))
+
+    def _mixtures(self, groups: Tensor) -> Tensor:
+        """log q(z | group) of each codeword's group, ``(M, N)``, groups being told apart by rows ``(M, k)``."""
+        alike = (groups[:, None] == groups).all(-1)
+        shares = torch.where(alike, self.probs, 0.0)
+        shares = shares / shares.sum(-1, keepdim=True)
+        return torch.stack([torch.logsumexp(own.log()[:, None] + self.log_q, 0) for own in shares])
 
     def wrong_side(self, log_density: Tensor) -> Tensor:
         """The mass that a density of each codeword has beyond its own interval between `thresholds`."""

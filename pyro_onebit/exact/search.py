@@ -19,7 +19,7 @@ from pyro_onebit.quadrature import Grid, Product, merge, refine
 _FAR = (45.0, 160.0)
 #: Draws of each codeword that say where to look, and those that look for what is missing.
 _DRAWS, _MORE_DRAWS = 4096, 100_000
-#: Panels of a single latent, at most, and pairs of panels of two: more take minutes.
+#: Panels of a single latent, at most, and pairs of panels of two, for each two codewords: more take minutes.
 _MOST, _MOST_PAIRS = 40_000, 250_000
 #: What panels may change by where they are halved, and where two are merged; ten times as much in a mesh's first pass,
 #: which only says where the second begins.
@@ -118,7 +118,7 @@ class Search:
         """Refine one latent's panels."""
         integrands = self._integrands(axis)
         single = len(self.edges) == 1
-        most = _MOST if single else _MOST_PAIRS // len(self.edges[1 - axis])
+        most = _MOST if single else _MOST_PAIRS * self.pair.words // (2 * len(self.edges[1 - axis]))
         panels = refine(integrands, self.edges[axis], roughness * _HALVED, jumps=single, most=most).without_empty_ends()
         # On a mesh every node counts as often as the other latent has nodes.
         self.edges[axis] = panels.edges if single else merge(integrands, panels, roughness * _MERGED)

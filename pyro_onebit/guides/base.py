@@ -9,7 +9,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.distributions import per_row
 from pyro_onebit.errors import InputError
 from pyro_onebit.nn import Program, Start
@@ -51,7 +51,7 @@ class Guide(Program):
     def bind_model(self, model: nn.Module) -> None:
         """Called once by `build` with the model, for a guide that needs to know it; this one does not."""
 
-    def optimum(self, data: OneBitData) -> float | None:
+    def optimum(self, data: BitsData) -> float | None:
         """The lowest loss that the family can reach with any decoder, nats per datum; None if it is not known."""
         return None
 

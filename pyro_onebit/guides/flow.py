@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.guides.base import OneLayerGuide, register_guide
 from pyro_onebit.nn import ONE_LAYER, Architecture, SplineNet, Start
 
@@ -25,7 +25,7 @@ class FlowGuide(OneLayerGuide):
         super().__init__()
         self.q_z1 = SplineNet(ndims, self._bins, arch, prob)
 
-    def optimum(self, data: OneBitData) -> float:
+    def optimum(self, data: BitsData) -> float:
         """The entropy, nats per datum.
 
         A truncated normal is an increasing, smooth function of a standard normal, and a monotone spline comes as

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.exact import optimum
 from pyro_onebit.guides.base import OneLayerGuide, register_guide
 from pyro_onebit.nn import ONE_LAYER, Architecture, CodewordNet
@@ -20,15 +20,15 @@ class GaussianGuide(OneLayerGuide):
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = ONE_LAYER) -> None:
         super().__init__()
         self.q_z1 = CodewordNet(ndims, arch, prob)
-        self._limit: Callable[[OneBitData], float | None] | None = None
+        self._limit: Callable[[BitsData], float | None] | None = None
 
     def bind_model(self, model: Any) -> None:
         """Learn under which prior it is, on which its limit depends; `build` does."""
         self._limit = model.gaussian_optimum
 
-    def optimum(self, data: OneBitData) -> float | None:
+    def optimum(self, data: BitsData) -> float | None:
         """The lowest loss of a Gaussian with any decoder, nats per datum.
 
         Under a standard normal prior (`exact.optimum`), or what the model that it is bound to says of its own.
         """
-        return optimum(data.ndims, data.prob) if self._limit is None else self._limit(data)
+        return optimum(data) if self._limit is None else self._limit(data)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.special import ndtr
 
-from pyro_onebit.data import OneBitData, ideal_threshold
+from pyro_onebit.data import BitsData
 from pyro_onebit.distributions import standard_normal
 from pyro_onebit.guides.base import OneLayerGuide, register_guide
 from pyro_onebit.guides.flow import FLOW_START
@@ -31,7 +31,7 @@ class PriorGuide(OneLayerGuide):
         return Normal(x.new_zeros(*x.shape[:-1], 1), 1.0).to_event(1)
 
 
-#: How far from the threshold the fixed grid has edges: its panels grow with the distance.
+#: How far from a threshold the fixed grid has edges: its panels grow with the distance.
 _AROUND = tuple(10.0 * 2.0**-k for k in range(24))
 
 
@@ -101,7 +101,7 @@ class ExactPosterior(TorchDistribution):
 class ExactPosteriorGuide(OneLayerGuide):
     """The exact posterior of the model that it is bound to; nothing is learned: a reference.
 
-    In training mode on a grid that is fine around the ideal threshold, otherwise on one that is refined until it
+    In training mode on a grid that is fine around the ideal thresholds, otherwise on one that is refined until it
     resolves the posterior. Arguments: as for `OneLayerGuide`.
     """
 
@@ -110,7 +110,7 @@ class ExactPosteriorGuide(OneLayerGuide):
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = ONE_LAYER) -> None:
         super().__init__()
-        self.threshold = ideal_threshold(prob)
+        self.thresholds = self.start.cuts(prob, arch.repeats or (1,))
         self.__dict__["model"] = nn.Identity()
         self.eval()
 
@@ -119,7 +119,7 @@ class ExactPosteriorGuide(OneLayerGuide):
         # Not as a submodule: its parameters are not the guide's.
         self.__dict__["model"] = model
 
-    def optimum(self, data: OneBitData) -> float:
+    def optimum(self, data: BitsData) -> float:
         """The entropy, nats per datum: the loss is -log p(x), which a steep threshold decoder brings down to it."""
         return data.entropy
 
@@ -134,7 +134,8 @@ class ExactPosteriorGuide(OneLayerGuide):
 
     def _fixed_grid(self) -> Grid:
         reach = torch.tensor(_AROUND, dtype=torch.float64)
-        return Grid(torch.cat([self.threshold - reach, reach.flip(0) + self.threshold]))
+        around = torch.cat([-reach, reach.flip(0)])
+        return Grid(torch.cat([cut + around for cut in self.thresholds]).unique())
 
     @torch.no_grad()
     def _refined_grid(self, x: Tensor) -> Grid:

@@ -1,17 +1,20 @@
-"""A truncated Gaussian."""
+"""A Gaussian restricted to an interval."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.guides.base import OneLayerGuide, register_guide
 from pyro_onebit.nn import ONE_LAYER, Architecture, Start, TruncatedNet
 
 
 @register_guide("truncated")
 class TruncatedGuide(OneLayerGuide):
-    """A Gaussian truncated at a learned threshold, what an ideal posterior is. Arguments: as for `OneLayerGuide`."""
+    """A Gaussian restricted to an interval between learned thresholds, what an ideal posterior is.
+
+    Arguments: as for `OneLayerGuide`.
+    """
 
     start: ClassVar[Start] = Start(separation=0.002, centre="threshold", slope=8000.0)
     moving_support: ClassVar[bool] = True
@@ -20,10 +23,10 @@ class TruncatedGuide(OneLayerGuide):
         super().__init__()
         self.q_z1 = TruncatedNet(ndims, arch, prob)
 
-    def optimum(self, data: OneBitData) -> float:
+    def optimum(self, data: BitsData) -> float:
         """The entropy, nats per datum.
 
-        The prior cut off where codeword 1 has its share is the posterior of a decoder with a hard threshold there,
+        The prior restricted to where a codeword has its share is the posterior of a decoder with hard thresholds there,
         and the steeper a decoder is, the closer it comes to that one.
         """
         return data.entropy

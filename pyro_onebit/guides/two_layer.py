@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.guides.base import MarkovGuide, MeanFieldGuide, SkipGuide, TopDownGuide, register_guide
 from pyro_onebit.guides.limits import mean_field_optimum, top_down_optimum
 from pyro_onebit.nn import PLAIN, TWO_LAYER, Architecture, CodewordNet, Start, between_latents
@@ -31,7 +31,7 @@ class TwoLayerGuide(MarkovGuide):
         self.q_z1 = CodewordNet(ndims, arch, prob)
         self.q_z2 = between_latents(arch, prob, down=False)
 
-    def optimum(self, data: OneBitData) -> float:
+    def optimum(self, data: BitsData) -> float:
         """The entropy, nats per datum.
 
         Let z2 be an increasing function of z1, but for noise, that carries the mixture q(z1) to N(0, 1), and p(z1|z2)
@@ -57,7 +57,7 @@ class TwoLayerSkipGuide(SkipGuide):
         self.q_z1 = CodewordNet(ndims, arch, prob)
         self.q_z2 = between_latents(arch, prob, down=False, context_dim=ndims)
 
-    def optimum(self, data: OneBitData) -> float:
+    def optimum(self, data: BitsData) -> float:
         """The entropy, nats per datum: as `TwoLayerGuide`, which it can be, has it."""
         return data.entropy
 
@@ -74,9 +74,9 @@ class GaussianTopDownGuide(TopDownGuide):
         self.q_z2 = CodewordNet(ndims, _of_top(arch), prob)
         self.q_z1 = between_latents(arch, prob, down=True, context_dim=ndims)
 
-    def optimum(self, data: OneBitData) -> float:
-        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`top_down_optimum`), nats per datum."""
-        return top_down_optimum(data.ndims, data.prob)
+    def optimum(self, data: BitsData) -> float | None:
+        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`top_down_optimum`), nats; of one bit."""
+        return top_down_optimum(data.ndims, data.prob) if data.bits == 1 else None
 
 
 @register_guide("mean_field")
@@ -88,9 +88,9 @@ class GaussianMeanFieldGuide(MeanFieldGuide):
         self.q_z1 = CodewordNet(ndims, arch, prob)
         self.q_z2 = CodewordNet(ndims, _of_top(arch), prob)
 
-    def optimum(self, data: OneBitData) -> float:
-        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`mean_field_optimum`), nats per datum."""
-        return mean_field_optimum(data.ndims, data.prob)
+    def optimum(self, data: BitsData) -> float | None:
+        """The lowest loss with any decoder and any Gaussian p(z1|z2) (`mean_field_optimum`), nats; of one bit."""
+        return mean_field_optimum(data.ndims, data.prob) if data.bits == 1 else None
 
 
 def _of_top(arch: Architecture) -> Architecture:

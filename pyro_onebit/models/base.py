@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.nn import Program
 from pyro_onebit.registry import MODELS
 
@@ -30,7 +30,7 @@ class Model(Program):
         raise NotImplementedError
 
     @staticmethod
-    def gaussian_optimum(data: OneBitData) -> float | None:
+    def gaussian_optimum(data: BitsData) -> float | None:
         """The lowest loss with a Gaussian q(z1|x) and any decoder, nats per datum; None if it is not known."""
         return None
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pyro
 from torch import Tensor
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.models.base import Model, register_model
 from pyro_onebit.nn import ONE_LAYER, Architecture, BernoulliNet, MixturePriorNet
 
@@ -34,7 +34,7 @@ class LearnedPriorModel(Model):
             return pyro.sample("x", self.p_x(z1), obs=x)
 
     @staticmethod
-    def gaussian_optimum(data: OneBitData) -> float:
+    def gaussian_optimum(data: BitsData) -> float:
         """The entropy, nats per datum.
 
         Let each codeword's q(z1|x) be a component of the prior, and the decoder a threshold between them: the further

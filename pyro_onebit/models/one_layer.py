@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pyro
 from torch import Tensor
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.distributions import standard_normal
 from pyro_onebit.exact import optimum
 from pyro_onebit.models.base import Model, register_model
@@ -38,6 +38,6 @@ class OneLayerModel(Model):
             return pyro.sample("x", self.p_x(z1), obs=x)
 
     @staticmethod
-    def gaussian_optimum(data: OneBitData) -> float:
+    def gaussian_optimum(data: BitsData) -> float:
         """The lowest loss with a Gaussian q(z1|x) and any decoder (`exact.optimum`), nats per datum."""
-        return optimum(data.ndims, data.prob)
+        return optimum(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyro.distributions import Independent
 from torch import Tensor
 
+from pyro_onebit.data import word_probs
 from pyro_onebit.nn.architecture import Architecture, Start
 from pyro_onebit.nn.network import Network, normal, spread_bends, variance_of
 from pyro_onebit.nn.transport import Transport
@@ -17,7 +18,7 @@ class GaussianNet(Network):
         input_dim: Dimensions of c.
         width: Width of the hidden layers.
         arch: Depth and start.
-        prob: Probability of codeword 1.
+        prob: Probability that a bit of x is 1.
         context_dim: Dimensions of the rows x ``(..., ndims)`` that it is given, too; 0: none.
     """
 
@@ -41,7 +42,7 @@ class TransportNet(Network):
 
     Arguments:
         arch: Sizes and start.
-        prob: Probability of codeword 1.
+        prob: Probability that a bit of x is 1.
         down: Whether from z2 to z1.
         context_dim: Dimensions of the rows x ``(..., ndims)`` that it is given, too; 0: none.
     """
@@ -57,9 +58,9 @@ class TransportNet(Network):
         """Draw initial weights anew and set the skips."""
         super().reset_parameters(start, prob)
         spread_bends(self.net)
-        scales = start.scales()
+        scales = start.scales(prob, self.repeats)
         self._set(unit=sum(scales) / len(scales), beta=start.beta)
-        self.transport = Transport(start.means(prob), scales, (1.0 - prob, prob))
+        self.transport = Transport(start.means(prob, self.repeats), scales, word_probs([prob] * len(self.repeats)))
 
     def forward(self, c: Tensor, x: Tensor | None = None) -> Independent:
         """The conditional of one of z1 and z2 given the other, c of shape ``(..., 1)``, and rows x."""

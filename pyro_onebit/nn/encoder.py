@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pyro.distributions import Independent, Normal, TransformedDistribution
@@ -10,6 +11,7 @@ from pyro.distributions.transforms import AffineTransform
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pyro_onebit.data import words_of
 from pyro_onebit.distributions import IncreasingSpline, NormalMixture, TruncatedNormal
 from pyro_onebit.nn.architecture import Architecture, Start
 from pyro_onebit.nn.network import RANGE, UNIT_BIAS, Network, normal, variance_of
@@ -18,34 +20,38 @@ from pyro_onebit.nn.network import RANGE, UNIT_BIAS, Network, normal, variance_o
 class RowNet(Network):
     """q(z1|x) of some family given rows x ``(..., ndims)``, which starts around a place of its codeword's."""
 
-    low: Tensor
-    high: Tensor
+    places: Tensor
     variance_biases: Tensor
+    words: Tensor
 
     def __init__(self, ndims: int, param_dims: list[int], arch: Architecture, prob: float) -> None:
-        self.divisor = ndims if arch.average else 1
         super().__init__(ndims, arch.width_x, param_dims, arch, prob)
+        self.blocks = arch.repeats or (ndims,)
+        self._keep(words=torch.tensor(words_of(len(self.blocks)), dtype=torch.get_default_dtype()))
 
     def reset_parameters(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
         super().reset_parameters(start, prob)
-        low, high = start.means(prob)
-        self._set(low=low, high=high, variance_biases=_biases(start))
+        self._set(places=start.means(prob, self.repeats), variance_biases=_biases(start.scales(prob, self.repeats)))
         with torch.no_grad():
             self.net.layers[0].weight.mul_(self.divisor)
 
+    def _of_word(self, values: Tensor, c: Tensor) -> Tensor:
+        """Each codeword's value at rows of its own; at others what lies between, linear in the mean of each bit."""
+        means = torch.cat([block.mean(-1, keepdim=True) for block in c.split(self.blocks, -1)], -1)[..., None, :]
+        shares = (self.words * means + (1.0 - self.words) * (1.0 - means)).prod(-1)
+        return (shares * values).sum(-1, keepdim=True)
+
     def _start(self, c: Tensor) -> Tensor:
-        return torch.lerp(self.low, self.high, c.mean(-1, keepdim=True))
+        return self._of_word(self.places, c)
 
     def _scale(self, c: Tensor, raw: Tensor) -> Tensor:
-        low, high = self.variance_biases
-        bias = torch.lerp(low, high, c.mean(-1, keepdim=True))
-        return variance_of(raw + bias).sqrt()
+        return variance_of(raw + self._of_word(self.variance_biases, c)).sqrt()
 
 
-def _biases(start: Start) -> list[float]:
+def _biases(scales: Sequence[float]) -> list[float]:
     """What is added to the inputs of the variances' softplus."""
-    return [math.log(math.expm1(scale**2)) for scale in start.scales()]
+    return [math.log(math.expm1(scale**2)) for scale in scales]
 
 
 class CodewordNet(RowNet):
@@ -63,11 +69,12 @@ class CodewordNet(RowNet):
 class MixtureNet(RowNet):
     """A mixture of Gaussians, which start closer and closer to the decoder's threshold, and narrower and lighter.
 
-    Component k starts at 2^-k times the first one's distance from the middle between the codewords, with 2^-k
-    times its width and weight: as a row of them fills a density that is cut off there.
+    Component k starts at 2^-k times the first one's distance from the middle between its codeword's mean and that of
+    the next one inwards, with 2^-k times its width and weight: as a row of them fills a density that is cut off there.
     """
 
     shrink: Tensor
+    neighbours: Tensor
 
     def __init__(self, ndims: int, components: int, arch: Architecture, prob: float) -> None:
         self.components = components
@@ -76,12 +83,16 @@ class MixtureNet(RowNet):
     def reset_parameters(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
         super().reset_parameters(start, prob)
+        order = self.places.argsort(stable=True)
+        half = len(order) // 2
+        inwards = torch.cat([order[1 : half + 1], order[half - 1 : -1]])
+        self.register_buffer("neighbours", torch.empty_like(self.places).scatter(0, order, self.places[inwards]))
         self._set(shrink=[0.5**k if start.holds_the_bit else 1.0 for k in range(self.components)])
 
     def forward(self, c: Tensor) -> Independent:
         """The conditional given rows c."""
         logits, mean, raw = self.net(c / self.divisor)
-        centre = 0.5 * (self.low + self.high)
+        centre = 0.5 * (self._start(c) + self._of_word(self.neighbours, c))
         loc = centre + self.shrink * (self._start(c) - centre + mean)
         scale = self.shrink * self._scale(c, raw)
         # The event dimension stands before the components'.
@@ -99,12 +110,12 @@ class MixturePriorNet(Network):
     variance_biases: Tensor
 
     def __init__(self, arch: Architecture, prob: float) -> None:
-        super().__init__(1, arch.width_x, [2, 2, 2], arch, prob)
+        super().__init__(1, arch.width_x, [2 ** max(1, len(arch.repeats))] * 3, arch, prob)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
         """Draw initial weights anew and set the skips."""
         super().reset_parameters(start, prob)
-        self._set(variance_biases=_biases(start), means=list(start.means(prob)))
+        self._set(variance_biases=_biases(start.scales(prob, self.repeats)), means=start.means(prob, self.repeats))
 
     def forward(self, like: Tensor) -> Independent:
         """The prior of event shape ``(1,)``, of the dtype and device of `like`."""
@@ -134,17 +145,29 @@ class SplineNet(RowNet):
 
 
 class TruncatedNet(RowNet):
-    """A Gaussian cut off at a learned threshold, above which it lies for rows with more ones than zeros.
+    """A Gaussian restricted to an interval, between learned thresholds; those of the outermost codewords have one.
 
-    It starts as the prior, cut off at its codeword's place.
+    It starts as the prior, restricted to its codeword's own interval: in the order of the Gray code, in which those
+    lie above the middle whose heaviest bit is 1.
     """
 
+    ends: Tensor
+
     def __init__(self, ndims: int, arch: Architecture, prob: float) -> None:
-        super().__init__(ndims, [1, 1, 1], arch, prob)
+        super().__init__(ndims, [1, 1, 1, *([1] if arch.repeats else [])], arch, prob)
+        self.heaviest = max(range(len(self.repeats)), key=lambda j: self.repeats[j])
+
+    def reset_parameters(self, start: Start, prob: float) -> None:
+        """Draw initial weights anew and set the skips."""
+        super().reset_parameters(start, prob)
+        if len(self.repeats) > 1:
+            self._set(ends=start.ends(prob, self.repeats))
 
     def forward(self, c: Tensor) -> Independent:
         """The conditional given rows c."""
-        mean, raw, threshold = self.net(c / self.divisor)
+        mean, raw, threshold, *end = self.net(c / self.divisor)
         scale = variance_of(raw + UNIT_BIAS).sqrt()
-        side = torch.where(c.mean(-1, keepdim=True) > 0.5, 1.0, -1.0).to(mean.dtype)
-        return TruncatedNormal(mean, scale, self._start(c) + threshold, side).to_event(1)
+        heaviest = c.split(self.blocks, -1)[self.heaviest]
+        side = torch.where(heaviest.mean(-1, keepdim=True) > 0.5, 1.0, -1.0).to(mean.dtype)
+        far = [self._of_word(self.ends, c) + own for own in end]
+        return TruncatedNormal(mean, scale, self._start(c) + threshold, side, *far).to_event(1)

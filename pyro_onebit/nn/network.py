@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,17 +31,20 @@ class Network(nn.Module):
         width: Width of its hidden layers.
         param_dims: Dimensions of its outputs.
         arch: Depth, coordinates and start.
-        prob: Probability of codeword 1.
+        prob: Probability that a bit of x is 1.
         context_dim: Dimensions of rows x that it is given beside its input; 0: none.
     """
+
+    divisor: Tensor
 
     def __init__(
         self, input_dim: int, width: int, param_dims: list[int], arch: Architecture, prob: float, context_dim: int = 0
     ) -> None:
         super().__init__()
+        self.repeats = arch.repeats or (1,)
         # A row has few features that matter, and many particles share them.
         features = arch.width_x if context_dim else 0
-        self.context_divisor = context_dim if arch.average else 1
+        self._keep(divisor=_divisor(context_dim or input_dim, arch))
         self.context = nn.Linear(context_dim, features) if context_dim else None
         self.net = DenseNN(input_dim + features, [width] * arch.hidden_layers, param_dims, nonlinearity=nn.ELU())
         self.reset_parameters(arch.start, prob)
@@ -50,7 +54,7 @@ class Network(nn.Module):
         if self.context is not None:
             self.context.reset_parameters()
             with torch.no_grad():
-                self.context.weight.mul_(self.context_divisor)
+                self.context.weight.mul_(self.divisor)
         for layer in self.net.layers:
             layer.reset_parameters()
         with torch.no_grad():
@@ -61,13 +65,25 @@ class Network(nn.Module):
         """What the network makes of its input ``(..., input_dim)`` and, if it is given any, rows ``(..., ndims)``."""
         if self.context is None or x is None:
             return self.net(c)
-        features = self.context(x / self.context_divisor)
+        features = self.context(x / self.divisor)
         shape = torch.broadcast_shapes(c.shape[:-1], features.shape[:-1])
         return self.net(torch.cat([c.expand(*shape, -1), features.expand(*shape, -1)], -1))
 
-    def _set(self, **skips: float | list[float]) -> None:
+    def _set(self, **skips: float | Sequence[float]) -> None:
         for name, value in skips.items():
             self.register_buffer(name, torch.tensor(value))
+
+    def _keep(self, **constants: Tensor) -> None:
+        """Constants, which are not saved."""
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+
+
+def _divisor(ndims: int, arch: Architecture) -> Tensor:
+    """What each dimension of x is divided by: by how many repeat its bit, if they are averaged; ``(ndims,)``."""
+    if not arch.average:
+        return torch.ones(ndims)
+    return torch.cat([torch.full((many,), float(many)) for many in arch.repeats or (ndims,)])
 
 
 def normal(loc: Tensor, scale: Tensor) -> Independent:

@@ -11,7 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+<<<<<<< HEAD
 from pyro_onebit.data import MAX_NDIMS, OneBitData
+=======
+from pyro_onebit.data import MAX_NDIMS, make_data
+>>>>>>> nothing
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import gaussian_optimum
 from pyro_onebit.plots.style import (
@@ -52,14 +56,32 @@ def information_figure(table: pd.DataFrame) -> Figure:
     Gaussian q(z1|x) is dashed, the data's entropy dotted.
 
     Arguments:
-        table: A study's table, all of one `prob`; nats per datum.
+        table: A study's table, all of one `prob` and one number of bits; nats per datum.
 
     Raises:
-        InputError: If `table` is empty, or holds several values of `prob`.
+        InputError: If `table` is empty, or holds several values of `prob` or `bits`.
     """
+<<<<<<< HEAD
     prob, entropy = _prob(table), table["entropy"].iloc[0]
     best = _optima(sorted(set(table["ndims"])), prob)
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+=======
+    for name in ("prob", "bits"):
+        if len(values := sorted(set(table[name]))) != 1:
+            raise InputError(f"the table has {len(values)} values of {name} {values}; this figure shows exactly one")
+    prob, bits, entropy = (table[name].iloc[0] for name in ("prob", "bits", "entropy"))
+    entropy_name = f"${'' if bits == 1 else bits}" + (r"\ln 2$" if prob == 0.5 else f"H({prob:g})$")
+    families = dict(list(table.groupby(list(FAMILY), sort=True)))
+    labels, colours = labels_of(families), colours_of(families)
+    measured = set(zip(table["layers"], table["ndims"], strict=True))
+    published = pd.DataFrame(
+        [(*cell, *figures) for cell, figures in ORIGINAL.items() if cell in measured and (prob, bits) == (0.5, 1)],
+        columns=["layers", "ndims", "loss", "recon_per_dim"],
+    )
+    best = _optima(table, prob)
+
+    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
+>>>>>>> nothing
     panels: Any = figure.subplots(1, 2)
     # Nothing joins the markers: between two numbers of dimensions a line would cut off the limit's corner.
     for axes, column in zip(panels, ("mutual_information", "loss"), strict=True):
@@ -150,6 +172,7 @@ def _draw_published(axes: Axes, table: pd.DataFrame, column: str) -> None:
             axes.plot(*zip(*own, strict=True), **style, label=label)
 
 
+<<<<<<< HEAD
 def _optima(measured: Sequence[int], prob: float) -> pd.DataFrame:
     """The Gaussian's optimum at whole numbers over the measured range: all small ones, where it has a corner."""
     spread = np.geomspace(measured[0], measured[-1], _OPTIMA).round().clip(1, MAX_NDIMS)
@@ -160,6 +183,16 @@ def _optima(measured: Sequence[int], prob: float) -> pd.DataFrame:
         {"ndims": n, "loss": best.loss, "recon_per_dim": best.recon / n, "mutual_information": entropy - best.recon / n}
         for n, best in optima.items()
     ]
+=======
+def _optima(table: pd.DataFrame, prob: float) -> pd.DataFrame:
+    """The Gaussian's optimum where it is measured; of one bit at whole numbers over the range and a little beyond."""
+    measured = {int(n): tuple(map(int, repeats.split())) for n, repeats in table[["ndims", "repeats"]].values}
+    if (table["bits"] == 1).all():
+        spread = np.geomspace(min(measured) / 1.3, max(measured) * 1.3, _OPTIMA).round().clip(1, MAX_NDIMS)
+        measured |= {int(n): (int(n),) for n in spread}
+    optima = {ndims: gaussian_optimum(make_data(measured[ndims], prob)) for ndims in sorted(measured)}
+    rows = [{"ndims": n, "loss": best.loss, "recon_per_dim": best.recon / n} for n, best in optima.items()]
+>>>>>>> nothing
     return pd.DataFrame(rows)
 
 

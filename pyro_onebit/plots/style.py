@@ -12,10 +12,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pyro_onebit.data import words_of
+from pyro_onebit.exact import Truth
 from pyro_onebit.files import write_whole
 from pyro_onebit.plots.backend import matplotlib
 from pyro_onebit.studies import CELL
-from pyro_onebit.training import AnyConfig
+from pyro_onebit.training import AnyConfig, identity_of
 
 _DPI = 150
 #: What a figure's file is recognised by: matplotlib drew it, and it has a caption.
@@ -29,12 +31,13 @@ DARK, GREY, LIGHT = "0.1", "0.6", "0.93"
 LAYER_NAMES = {1: "one layer", 2: "two layers"}
 
 #: What the runs of one curve have in common: all that a cell has but the number of dimensions.
-FAMILY = tuple(name for name in CELL if name != "ndims")
+FAMILY = tuple(name for name in CELL if name not in ("ndims", "repeats"))
 
 
 def family_of(config: AnyConfig) -> tuple[Any, ...]:
     """The family that a run belongs to."""
-    return tuple(getattr(config, name) for name in FAMILY)
+    own = identity_of(config)
+    return tuple(own[name] for name in FAMILY)
 
 
 def labels_of(families: Iterable[tuple[Any, ...]], lead: str = "layers") -> dict[tuple[Any, ...], str]:
@@ -62,6 +65,7 @@ def colours_of(families: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str
     return {family: PALETTE[i % len(PALETTE)] for i, family in enumerate(families)}
 
 
+<<<<<<< HEAD
 def codeword_colours(count: int) -> list[Any]:
     """A colour for each of several codewords, in their order: blue and orange of two."""
     if count <= len(PALETTE):
@@ -74,6 +78,22 @@ def ndims_axis(axes: Axes) -> None:
     axes.set(xscale="log", xlabel="dimensions $n$")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(color=LIGHT)
+=======
+def codeword_colours(truth: Truth) -> list[Any]:
+    """A colour for each codeword: of many, along one map in the order in which they lie on the line."""
+    count = len(truth.probs)
+    if count == 2:
+        return list(CODEWORD_COLOURS)
+    # The map's ends are too dark or too light to tell from others.
+    return [
+        matplotlib.colormaps["turbo"](0.06 + 0.88 * place / (count - 1)) for place in truth.order.argsort().tolist()
+    ]
+
+
+def word_names(config: AnyConfig, truth: Truth) -> list[str]:
+    """What each codeword is called: its bits."""
+    return ["".join(map(str, word)) for word in words_of(config.bits)][: len(truth.probs)]
+>>>>>>> nothing
 
 
 def legend(figure: Figure, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> Any:
 
     There is no group ``log_likelihood``, from which ``az.loo`` and ``az.compare`` would compute something that means
     nothing here: given its own latents, a datum's likelihood says how well they were fitted to it, not how well the
-    model predicts (Merkle, Furr and Rabe-Hesketh 2019), and the two codewords are all data there can be. Models are
+    model predicts (Merkle, Furr and Rabe-Hesketh 2019), and the codewords are all data there can be. Models are
     compared by ``log_evidence``, which is exact.
 
     Arguments:
@@ -46,7 +47,8 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> Any:
 
     Returns:
         InferenceData, or with ArviZ 1 an xarray ``DataTree``, of groups ``posterior`` (draws of q, each latent of dims
-        chain, draw, codeword), ``prior``, ``posterior_predictive`` (``x``, its first dimensions), ``sample_stats``
+        chain, draw, codeword, the last one named by its bits where they are several), ``prior``,
+        ``posterior_predictive`` (``x``, its first dimensions), ``sample_stats``
         (``log_p_x_given_z``, log p(x|z), nats, summed over dimensions, and ``log_weight``, log p(x, z) - log q(z|x)),
         ``observed_data``, ``constant_data`` (of each codeword: ``prob``, ``pareto_k``, the k̂ of its draws' weights, and
         ``log_evidence``, exact) and ``training_history`` (the columns of ``history.csv``); attributes say library,
@@ -65,15 +67,16 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> Any:
         predicted = torch.cat([pair.draw_x({k: v[rows] for k, v in latents.items()})[..., :shown] for rows in blocks])
     truth = run.truth or solve(run.model, run.guide, run.data)
     constants = {"prob": run.data.probs, "pareto_k": khat(log_w), "log_evidence": truth.log_evidence}
+    words = {"codeword": np.array(run.data.names)} if len(x) > 2 else {}
     history = {name: torch.tensor(values, dtype=torch.float64) for name, values in run.history.items()}
     drawn, binary = ("chain", "draw", "codeword"), torch.int8
     groups = {
-        "posterior": _dataset(drawn, _chain(latents)),
+        "posterior": _dataset(drawn, _chain(latents), words),
         "prior": _dataset(drawn[:2], _chain(priors)),
-        "posterior_predictive": _dataset((*drawn, "x_dim"), _chain({"x": predicted.to(binary)})),
-        "sample_stats": _dataset(drawn, _chain({"log_p_x_given_z": likelihood, "log_weight": log_w})),
-        "observed_data": _dataset(("codeword", "x_dim"), {"x": x[:, :shown].to(binary)}),
-        "constant_data": _dataset(("codeword",), constants),
+        "posterior_predictive": _dataset((*drawn, "x_dim"), _chain({"x": predicted.to(binary)}), words),
+        "sample_stats": _dataset(drawn, _chain({"log_p_x_given_z": likelihood, "log_weight": log_w}), words),
+        "observed_data": _dataset(("codeword", "x_dim"), {"x": x[:, :shown].to(binary)}, words),
+        "constant_data": _dataset(("codeword",), constants, words),
         "training_history": _dataset(("row",), history),
     }
     data = _grouped(groups)
@@ -99,12 +102,14 @@ def _chain(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: draws[None] for name, draws in values.items()}
 
 
-def _dataset(dims: tuple[str, ...], values: Mapping[str, Tensor]) -> Dataset:
-    """Variables of the same dimensions, each of which is numbered."""
+def _dataset(
+    dims: tuple[str, ...], values: Mapping[str, Tensor], names: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> Dataset:
+    """Variables of the same dimensions, each of which is numbered, or has names."""
     from xarray import Dataset  # which takes most of a second
 
     sizes = next(iter(values.values())).shape if values else ()
-    coords = {dim: np.arange(size) for dim, size in zip(dims, sizes, strict=False)}
+    coords = {dim: names.get(dim, np.arange(size)) for dim, size in zip(dims, sizes, strict=False)}
     return Dataset({name: (dims, value.numpy()) for name, value in values.items()}, coords)
 
 

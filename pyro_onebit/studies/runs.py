@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pyro_onebit.brought import ByHand, as_module, check_known, origins_of
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData, make_data
 from pyro_onebit.errors import InputError, TrainingError
 from pyro_onebit.files import (
     check_writable,
@@ -40,7 +40,7 @@ from pyro_onebit.settings import Settings
 from pyro_onebit.studies.checkpoint import STATE_MARK, WRITER, StateFile
 from pyro_onebit.studies.inference_data import INFERENCE_DATA_MARK
 from pyro_onebit.studies.schema import complete_metrics
-from pyro_onebit.training import IDENTITY, AnyConfig, Config, Recipe, Run, build, differences, fit
+from pyro_onebit.training import AnyConfig, Config, Recipe, Run, build, differences, fit, identity_of
 
 #: Raised when the meaning of what a run directory holds changes. What is added does not change it: it has a default.
 _FORMAT = 4
@@ -139,14 +139,19 @@ def run_name(config: AnyConfig) -> str:
     if isinstance(config, ByHand):
         known = "".join(f"-{value}" for value in (config.model, config.guide, config.objective) if value)
         seed = "" if config.seed is None else f"-seed{config.seed}"
-        return f"layers{config.layers}-ndims{config.ndims:06d}-prob{config.prob:g}-by_hand{known}{seed}"
+        bits = f"-repeats{_in_name(config.repeats)}" if config.repeats else ""
+        return f"layers{config.layers}-ndims{config.ndims:06d}{bits}-prob{config.prob:g}-by_hand{known}{seed}"
     usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
     unusual = "".join(
-        f"-{_UNFIT.sub('_', value)}" if isinstance(value, str) else f"-{name}{value:g}"
+        f"-{_UNFIT.sub('_', value)}" if isinstance(value, str) else f"-{name}{_in_name(value)}"
         for name in ("prob", "model", *(f.name for f in fields(Settings) if f.name != "prob"))
         if (value := getattr(config, name)) != getattr(usual, name)
     )
     return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"
+
+
+def _in_name(value: Any) -> str:
+    return "_".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
 
 
 def run_path(out: str | Path, config: AnyConfig) -> Path:
@@ -237,12 +242,12 @@ def load_run(path: str | Path, *, model: Any = None, guide: Any = None) -> Run:
 
 def _programs(
     config: AnyConfig, recipe: Recipe | None, model: Any, guide: Any
-) -> tuple[nn.Module, nn.Module, OneBitData]:
+) -> tuple[nn.Module, nn.Module, BitsData]:
     """Those of a run, as given or else made by name."""
     if isinstance(config, Config):
         own_model, own_guide, data = build(config, recipe)
         return own_model if model is None else model, own_guide if guide is None else guide, data
-    data = OneBitData(config.ndims, config.prob)
+    data = make_data(config.dealt, config.prob)
     given = (config.program(MODELS) if model is None else model, config.program(GUIDES) if guide is None else guide)
     model, guide = (as_module(program, data.codewords) for program in given)
     if isinstance(guide, Guide):
@@ -265,8 +270,8 @@ def read_metrics(path: str | Path, config: AnyConfig | None = None) -> dict[str,
         metrics = complete_metrics(read_json(path))
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path} is damaged: {error}") from None
-    for name in IDENTITY if config else ():
-        if metrics[name] != getattr(config, name):
+    for name, own in identity_of(config).items() if config else ():
+        if metrics[name] != own:
             raise InputError(f"{path} is damaged, or not of this run: its {name} is {metrics[name]!r}")
     return metrics
 

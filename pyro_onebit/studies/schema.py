@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from pyro_onebit.data import deal
 from pyro_onebit.errors import InputError
 from pyro_onebit.training import DEFAULT_MODELS, IDENTITY
 
@@ -70,7 +71,7 @@ class Column:
 
 def _original(place: int) -> Callable[[pd.DataFrame], Any]:
     def values(table: pd.DataFrame) -> list[float]:
-        usual = (table["prob"] == 0.5) & (table["model"] == table["layers"].map(DEFAULT_MODELS))
+        usual = (table["prob"] == 0.5) & (table["bits"] == 1) & (table["model"] == table["layers"].map(DEFAULT_MODELS))
         cells = zip(table["layers"], table["ndims"], usual, strict=True)
         known = [ORIGINAL.get((layers, ndims)) if is_usual else None for layers, ndims, is_usual in cells]
         return [math.nan if pair is None else pair[place] for pair in known]
@@ -99,7 +100,14 @@ def _of_gap(name: str, meaning: str, title: str = "", unit: str = "nats", **more
 COLUMNS = (
     Column("layers", "latent layers", type=int, tables=_ALL, shown=_ALL),
     Column("ndims", "dimensions of x", type=int, tables=_ALL, shown=_ALL),
-    Column("prob", "probability of codeword 1", format="g", tables=_ALL),
+    Column("bits", "bits of information", type=int, tables=_ALL, missing=lambda metrics: 1),
+    Column(
+        *("repeats", "in how many dimensions each bit is repeated"),
+        type=str,
+        tables=_ALL,
+        missing=lambda metrics: str(metrics["ndims"]),
+    ),
+    Column("prob", "probability that a bit is 1", format="g", tables=_ALL),
     Column("model", "the model", type=str, tables=_ALL, missing=lambda metrics: DEFAULT_MODELS.get(metrics["layers"])),
     Column("guide", "the guide", type=str, tables=_ALL, shown=("comparison", "failures")),
     Column("objective", "what training maximised", type=str, tables=_ALL, optional=True),
@@ -122,8 +130,16 @@ COLUMNS = (
     _nats("entropy", "of the data"),
     _of_gap("gap_nats", "loss above the entropy", "gap", over_seeds={"worst_gap": "max", "best_gap": "min"}),
     _of_gap("gap_bits", "loss above the entropy", "bits", "bits", over_seeds={}),
-    _nats("recon", "E[-log p(x|z1)], what the reconstruction costs"),
-    _nats("recon_per_dim", "the same for each dimension", "recon/dim", format=".2e", shown=_RESULTS, bar=True),
+    _nats("recon", "E[-log p(x|z1)], what the reconstruction costs", optional=True),
+    _nats(
+        "recon_per_dim",
+        "the same for each dimension",
+        "recon/dim",
+        format=".2e",
+        shown=_RESULTS,
+        bar=True,
+        optional=True,
+    ),
     _nats(
         "original_recon",
         "the original experiment's",
@@ -133,10 +149,17 @@ COLUMNS = (
         optional=True,
         derived=_original(1),
     ),
-    _nats("kl1", "E[log q(z1|x) - log p(z1)]; of two layers, - log p(z1|z2)", format=".4f", shown=_RESULTS, bar=True),
-    _nats("kl2", "E[log q(z2|z1) - log p(z2)]", format=".4f", shown=_RESULTS),
-    _nats("log_evidence", "E[log p(x)]"),
-    _nats("kl_posterior", "E KL(q(z_top|x) ‖ p(z_top|x))", "KL post.", shown=_RESULTS),
+    _nats(
+        "kl1",
+        "E[log q(z1|x) - log p(z1)]; of two layers, - log p(z1|z2)",
+        format=".4f",
+        shown=_RESULTS,
+        bar=True,
+        optional=True,
+    ),
+    _nats("kl2", "E[log q(z2|z1) - log p(z2)]", format=".4f", shown=_RESULTS, optional=True),
+    _nats("log_evidence", "E[log p(x)]", optional=True),
+    _nats("kl_posterior", "E KL(q(z_top|x) ‖ p(z_top|x))", "KL post.", shown=_RESULTS, optional=True),
     _of_gap("kl_forward", "E KL(q(z|x) ‖ p(z|x)) of all latents", "KL(q‖p)", bar=True),
     _of_gap("approximation", "the part of kl_forward that is the family's", "approx."),
     _of_gap("amortisation", "the part of kl_forward that a member for each codeword would save", "amort."),
@@ -145,14 +168,16 @@ COLUMNS = (
     _of_gap("kl_reverse", "E KL(p(z|x) ‖ q(z|x)) of all latents", "KL(p‖q)", bar=True),
     _of_gap("wasserstein", "Wasserstein-1 of q(z_top|x) to the truncated normal, in units of the latent", "W1", ""),
     _of_gap("khat", "Pareto k̂ of 10,000 weights, the worse codeword's", "k̂", "", format=".2f"),
-    _nats("mutual_information", "I_q(x; z_top)", "I(x;z)", format=".4f", shown=_BOTH),
-    _nats("kl_aggregate", "KL(q(z_top) ‖ p(z_top))"),
+    _nats("mutual_information", "I_q(x; z_top)", "I(x;z)", format=".4f", shown=_BOTH, optional=True),
+    _nats("kl_aggregate", "KL(q(z_top) ‖ p(z_top))", optional=True),
     Column(
         "collapsed",
-        "whether the latent holds less than half of the entropy, though n > 1 makes it worth its cost",
+        "whether the latent holds less than half of the entropy, though repeated bits make it worth its cost",
         format=".0%",
         over_seeds={"collapsed": "mean"},
-        derived=lambda table: 1.0 * ((table["ndims"] > 1) & (table["mutual_information"] < 0.5 * table["entropy"])),
+        derived=lambda table: (
+            1.0 * ((table["ndims"] > table["bits"]) & (table["mutual_information"] < 0.5 * table["entropy"]))
+        ),
     ),
     _of_gap("parameters", "the guide's number of parameters", "params", "", type=int, optional=False),
     Column("steps", "steps of the training", type=int, optional=True),
@@ -180,7 +205,12 @@ def shown_columns(kind: Kind, table: pd.DataFrame) -> list[Column]:
     A derived column that has no value in any row is left out.
     """
     varies = {name for name in CELL if name in table and table[name].nunique() > 1}
-    # What each number of layers has as its own needs no saying.
+    # What follows from other columns needs no saying, nor what each number of layers has as its own.
+    if "repeats" in varies and all(
+        " ".join(map(str, deal(ndims, bits))) == repeats
+        for ndims, bits, repeats in zip(table["ndims"], table["bits"], table["repeats"], strict=True)
+    ):
+        varies.remove("repeats")
     for name in ("model", "guide", "objective"):
         if name in varies and table.groupby("layers")[name].nunique().max() == 1:
             varies.remove(name)

@@ -14,7 +14,7 @@ from pyro_onebit.files import check_writable, claim, remove, table_mark, write_t
 from pyro_onebit.studies.executors import check_jobs, run_all
 from pyro_onebit.studies.runs import is_finished, load_run, read_metrics, run_name, run_path, train
 from pyro_onebit.studies.schema import CELL, Kind, columns_of, to_table
-from pyro_onebit.training import AnyConfig, Config
+from pyro_onebit.training import AnyConfig, Config, identity_of
 
 #: Seconds after which the table is written again, while a study runs.
 _RENEWAL = 30.0
@@ -39,7 +39,8 @@ class Study:
 
 def cell_of(config: AnyConfig) -> tuple[object, ...]:
     """What a run has in common with those that differ from it in the seed alone: its values of `CELL`."""
-    return tuple(getattr(config, name) for name in CELL)
+    own = identity_of(config)
+    return tuple(own[name] for name in CELL)
 
 
 def missing(configs: Iterable[Config], out: str | Path) -> list[Config]:

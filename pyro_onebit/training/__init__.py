@@ -1,7 +1,15 @@
 """From a configuration to a trained, judged run."""
 
 from pyro_onebit.internals import AdjustedTraces
-from pyro_onebit.training.config import DEFAULT_GUIDES, DEFAULT_MODELS, DTYPES, IDENTITY, Config, differences
+from pyro_onebit.training.config import (
+    DEFAULT_GUIDES,
+    DEFAULT_MODELS,
+    DTYPES,
+    IDENTITY,
+    Config,
+    differences,
+    identity_of,
+)
 from pyro_onebit.training.fitting import fit
 from pyro_onebit.training.lattice import LatticeNoise, lattice_noise, lattice_points, lattice_weights
 from pyro_onebit.training.objectives import (
@@ -46,6 +54,7 @@ __all__ = [
     "build",
     "differences",
     "fit",
+    "identity_of",
     "lattice_noise",
     "lattice_points",
     "lattice_weights",

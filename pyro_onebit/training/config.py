@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 import torch
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import MAX_BITS, BitsData, deal, gray_code, make_data, word_probs
 from pyro_onebit.errors import InputError
-from pyro_onebit.exact import gaussian_optimum
+from pyro_onebit.exact import gaussian_optimum, quantile_places
 from pyro_onebit.files import ordered_fields
 from pyro_onebit.nn import PLAIN, Start, start_around
 from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES
@@ -25,7 +25,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 DEFAULT_MODELS = {1: "one_layer", 2: "two_layer"}
 DEFAULT_GUIDES = {1: "gaussian", 2: "two_layer"}
 #: What a row of results repeats of a run's configuration.
-IDENTITY = ("layers", "ndims", "prob", "model", "guide", "objective", "seed")
+IDENTITY = ("layers", "ndims", "bits", "repeats", "prob", "model", "guide", "objective", "seed")
 
 
 #: What an objective is trained on that takes several independent samples a row, unless the preset has rows.
@@ -43,7 +43,7 @@ class Config(RunSettings):
     """
 
     def __post_init__(self) -> None:
-        OneBitData(self.ndims, self.prob)
+        self._deal()
         recipe = RECIPES.find(self.preset)
         for name, known in (("start", get_args(StartName)), ("dtype", get_args(Dtype)), ("device", get_args(Device))):
             if getattr(self, name) not in known:
@@ -85,23 +85,52 @@ class Config(RunSettings):
         if self.recipe.optimizer is not None:
             find_optimizer(self.recipe.optimizer)
 
+    def _deal(self) -> None:
+        """Make `ndims`, `bits` and `repeats` agree; `repeats` is None if that is what the others say."""
+        if self.repeats is not None:
+            BitsData(self.repeats)
+            ndims, bits = sum(self.repeats), len(self.repeats)
+            if self.ndims not in (Config.ndims, ndims) or self.bits not in (1, bits):
+                raise InputError(
+                    f"repeats is {' '.join(map(str, self.repeats))}, so ndims is {ndims}, bits {bits}; leave these out"
+                )
+            even = self.repeats == deal(ndims, bits)
+            for name, value in (("ndims", ndims), ("bits", bits), ("repeats", None if even else self.repeats)):
+                object.__setattr__(self, name, value)
+        if self.bits not in range(1, MAX_BITS + 1):
+            raise InputError(f"bits is {self.bits!r}; it must be a whole number from 1 to {MAX_BITS}")
+        if self.bits > 1 and isinstance(self.ndims, int) and self.ndims < self.bits:
+            raise InputError(f"ndims is {self.ndims} and bits {self.bits}; every bit needs a dimension")
+        make_data(self.dealt, self.prob)  # says what is out of range
+
+    @property
+    def dealt(self) -> tuple[int, ...]:
+        """In how many dimensions each bit is repeated."""
+        return self.repeats or ((self.ndims,) if self.bits == 1 else deal(self.ndims, self.bits))
+
+    @property
+    def data(self) -> BitsData:
+        """The codewords."""
+        return make_data(self.dealt, self.prob, DTYPES[self.dtype])
+
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe that it is trained by: its preset's, with what its guide and the configuration change.
 
-        With one dimension there is nothing for a latent to make agree: without one the loss is the
+        With one dimension a bit there is nothing for a latent to make agree: without one the loss is the
         entropy, and no loss is lower. Then no bit is planted.
         """
         recipe: Recipe = RECIPES[self.preset](self.layers)
         start, guide = recipe.arch.start, GUIDES[str(self.guide)]
         if start != PLAIN:
-            steps, first = recipe.steps * guide.effort, recipe.first
+            # The more codewords, the longer it takes one layer to find their places.
+            steps, first = recipe.steps * guide.effort * (self.bits if self.layers == 1 else 1), recipe.first
             if guide.learns_start and self.start == "random" and first.share:
                 start = PLAIN
             elif guide.learns_start and first.share:
                 start, steps, first = self._analytic_start(), steps - recipe.first_steps, FirstStage()
             else:
-                start, first = PLAIN if self.ndims == 1 else guide.start or start, FirstStage()
+                start, first = PLAIN if self.ndims == self.bits else guide.start or start, FirstStage()
                 if self.layers == 1:
                     # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
                     steps = round(steps / (4.0 * self.prob * (1.0 - self.prob)))
@@ -116,19 +145,31 @@ class Config(RunSettings):
         elif self.particles:
             recipe = replace(recipe, samples=self.particles)
         arch = replace(recipe.arch, **self._given("width_x", "width_z", "hidden_layers"))
+        if self.bits > 1:
+            arch = replace(arch, repeats=self.dealt)
         objective = str(self.objective)
         return replace(
             recipe, objective=objective, arch=arch, **self._given("steps", "lr", "noise_width", "optimizer", "schedule")
         )
 
     def _analytic_start(self) -> Start:
+        """Around the best Gaussian; of several bits around the prior's intervals in the order of the Gray code."""
+        if self.bits > 1 and self.ndims > self.bits:
+            loc, scale = quantile_places(gray_code(self.dealt), word_probs([self.prob] * self.bits))
+            start = start_around(loc, scale, self.layers, self.ndims)
+            return replace(start, head=1.0) if self.layers == 1 else start
         if self.layers == 2 and self.ndims > 1:
             return start_around((-1.0, 1.0), (0.1, 0.1), 2, self.ndims)
-        best = gaussian_optimum(self.ndims, self.prob)
+        best = gaussian_optimum(self.data)
         return start_around(best.loc, best.scale, self.layers, self.ndims)
 
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def identity_of(config: Any) -> dict[str, Any]:
+    """What identifies a run (`IDENTITY`), as a table has it."""
+    return {name: getattr(config, name) for name in IDENTITY} | {"repeats": " ".join(map(str, config.dealt))}
 
 
 def differences(there: Any, here: Any) -> str:

@@ -14,7 +14,7 @@ import torch
 from pyro.infer import SVI
 from torch import Tensor, nn
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.display import progress
 from pyro_onebit.errors import InputError, ProgramError, TrainingError
 from pyro_onebit.guides import Guide, OneLayerGuide
@@ -49,7 +49,7 @@ def _isolated(config: Config) -> Iterator[None]:
 def fit(
     model: Model,
     guide: Guide,
-    data: OneBitData,
+    data: BitsData,
     config: Config,
     *,
     quiet: bool = True,
@@ -62,9 +62,9 @@ def fit(
 
     By the default recipes the Gaussian guides learn in two stages. First their q(z1|x) and the model's p(x|z1) are
     trained alone, as one layer, from random weights; then all is trained, with new networks around what q(z1|x) has
-    learned. Other guides start with the bit in the latent. Where that ends at a loss no lower than that of ignoring
-    the latent altogether (ndims times the entropy), the run begins again from random weights, and the better outcome
-    stands. All stages count as its time.
+    learned. Other guides start with the bits in the latent. Where that ends at a loss no lower than that of ignoring
+    the latent altogether (each dimension's own entropy), the run begins again from random weights, and the better
+    outcome stands. All stages count as its time.
 
     Arguments:
         model: A Pyro model of rows x.
@@ -82,8 +82,8 @@ def fit(
         TrainingError: If a loss, a gradient or the outcome's exact figures are not finite.
         InputError: If `data`, `model` or `guide` is not the configuration's, or a step needs more memory than there is.
     """
-    if (data.ndims, data.prob) != (config.ndims, config.prob):
-        raise InputError(f"data has ndims {data.ndims} and prob {data.prob}; the configuration has {config}")
+    if (data.repeats, data.bit_probs) != (config.data.repeats, config.data.bit_probs):
+        raise InputError(f"data is {data}; the configuration has {config}")
     own_model, own_guide, _ = build(config)
     for what, given, own in (("model", model, own_model), ("guide", guide, own_guide)):
         # Not a subclass, which may compute something else and would be saved, and loaded, as what it is not.
@@ -122,7 +122,8 @@ def _check_step(config: Config) -> None:
     recipe, ndims = config.recipe, config.ndims
     rows, seen = recipe.rows * recipe.samples, recipe.rows * recipe.samples
     if recipe.particles:
-        rows, seen = 2 * recipe.particles, 2 * recipe.seen(ndims)
+        words = 2**config.bits
+        rows, seen = words * recipe.particles, words * recipe.seen(ndims, words=words)
     widths = recipe.arch.width_x + (config.layers - 1) * recipe.arch.width_z
     values = seen * ndims + rows * recipe.arch.hidden_layers * widths
     check_memory(
@@ -138,11 +139,11 @@ def _shapes(program: nn.Module) -> dict[str, torch.Size]:
 def _is_worse_than_no_latent(run: Run) -> bool:
     """Whether a run that was started with its bit in the latent would do better without one.
 
-    A decoder that ignores z, and a guide that is the prior, cost ndims times the entropy.
+    A decoder that ignores z, and a guide that is the prior, cost each dimension's own entropy.
     """
     assert run.recipe is not None
     planted = run.recipe.arch.start.holds_the_bit
-    return planted and bool(run.metrics["loss"] >= run.data.ndims * run.data.entropy)
+    return planted and bool(run.metrics["loss"] >= run.data.separate_entropy)
 
 
 #: The first layer alone; all that the configuration has; and again from random weights, where a start was in vain.
@@ -161,7 +162,7 @@ class _Stage:
     steps: range
 
 
-def _first_layer(model: Model, guide: Guide, data: OneBitData) -> tuple[Model, Guide]:
+def _first_layer(model: Model, guide: Guide, data: BitsData) -> tuple[Model, Guide]:
     """The one-layer model and guide of a model's and a guide's own networks next to x."""
     first, encoder = OneLayerModel(data.ndims, data.prob), OneLayerGuide()
     if hasattr(model, "p_x"):
@@ -235,12 +236,19 @@ class _Training:
             self._begin(_MAIN, self._learned())
         if self.stage.number == _MAIN:
             self._train()
-            self.run.judge()
+            self._judge()
             if not _is_worse_than_no_latent(self.run):
                 return
             self.planted = {**copy.deepcopy(self._states()), "loss": self.run.metrics["loss"]}
             self._begin(_AGAIN, PLAIN)
         self._again()
+
+    def _judge(self) -> float:
+        """The exact loss; other figures may be unknown."""
+        figures = self.run.judge()
+        if figures["loss"] is None:
+            raise ArithmeticError(f"the outcome's exact loss is not known: {figures.notes['loss']}")
+        return figures["loss"]
 
     def _begin(self, number: int, start: Start) -> None:
         self.stage = self._stage(number)
@@ -259,7 +267,7 @@ class _Training:
         assert self.planted is not None
         try:
             self._train()
-            better = self.run.judge()["loss"] <= self.planted["loss"]
+            better = self._judge() <= self.planted["loss"]
         except ArithmeticError:
             better = False
         if not better:

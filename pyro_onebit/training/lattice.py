@@ -47,14 +47,14 @@ class LatticeNoise(Messenger):
 
     A latent whose distribution is not known as a function of normal noise (`sample_from_noise`) draws its own.
 
-    Wrap it around the evaluation of an ELBO with `particles` vectorised particles on the two
+    Wrap it around the evaluation of an ELBO with `particles` vectorised particles on the M
     codewords. Sites are scaled so that the ELBO becomes
     :math:`\sum_c p_c \sum_i w_{ci} f(x_c, \epsilon_{ci})`, with the weights of each codeword
     summing to 1: an estimate in nats per datum.
 
     Arguments:
         particles: Number of particles for each codeword.
-        probs: The codewords' probabilities, shape ``(2,)``.
+        probs: The codewords' probabilities, shape ``(M,)``.
         width: Standard deviation with which the noise of the first latents is drawn.
         wide: How many these are.
     """

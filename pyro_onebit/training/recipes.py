@@ -107,9 +107,9 @@ class Recipe:
             soap=False,
         ), main
 
-    def seen(self, ndims: int, wide: int = 1) -> int:
-        """How many of the particles the decoder sees, where the noise of so many latents is drawn wide."""
-        return min(self.particles or 0, max(_MIN_SEEN, self.logits // (2 * ndims)) * _MIN_SEEN ** (wide - 1))
+    def seen(self, ndims: int, wide: int = 1, words: int = 2) -> int:
+        """How many of the particles the decoder sees, for so many codewords, of so many latents with wide noise."""
+        return min(self.particles or 0, max(_MIN_SEEN, self.logits // (words * ndims)) * _MIN_SEEN ** (wide - 1))
 
 
 #: A lattice of fewer particles along each latent whose noise is drawn wide has gaps.

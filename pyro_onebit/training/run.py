@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pyro_onebit.brought import ByHand, as_module, name_of
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.display import Shown
 from pyro_onebit.exact import Evaluation, Truth, evaluate, kl_name
 from pyro_onebit.guides import Guide
@@ -20,7 +20,7 @@ from pyro_onebit.models import Model
 from pyro_onebit.programs import Pair
 from pyro_onebit.registry import GUIDES, MODELS
 from pyro_onebit.reproducibility import default_dtype, usual_arithmetic
-from pyro_onebit.training.config import DTYPES, IDENTITY, Config
+from pyro_onebit.training.config import Config, identity_of
 from pyro_onebit.training.recipes import Recipe
 
 #: What identifies a run: its configuration, or what is known of it.
@@ -92,7 +92,7 @@ class Run(Shown):
 
     model: nn.Module
     guide: nn.Module
-    data: OneBitData
+    data: BitsData
     config: AnyConfig
     recipe: Recipe | None
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Run(Shown):
         cls,
         model: Any,
         guide: Any,
-        data: OneBitData,
+        data: BitsData,
         *,
         objective: str | None = None,
         seed: int | None = None,
@@ -140,6 +140,7 @@ class Run(Shown):
             objective=objective,
             seed=seed,
             steps=steps,
+            repeats=data.repeats if data.bits > 1 else None,
         )
         lists = {name: [float(value) for value in values] for name, values in (history or {}).items()}
         run = cls(model, guide, data, config, None, lists, seconds)
@@ -148,31 +149,30 @@ class Run(Shown):
 
     def shown(self) -> dict[str, Any]:
         """What identifies it, and its figures if it was judged."""
-        return {name: getattr(self.config, name) for name in IDENTITY} | self.metrics
+        return identity_of(self.config) | self.metrics
 
     def judge(self) -> Evaluation:
         """Compute `metrics` and `truth` from the parameters, by quadrature, on any number of threads alike."""
         with usual_arithmetic():
             figures = evaluate(self.model, self.guide, self.data)
         self.truth = figures.truth
-        identity = {name: getattr(self.config, name) for name in IDENTITY}
         # Whatever the latents are called: the lowest one's term is `kl1`.
         names = {kl_name(latent): f"kl{i}" for i, latent in enumerate(figures.truth.latents, 1)}
         known = {names.get(name, name): value for name, value in figures.items()}
         steps = self.recipe.steps if self.recipe else self.config.steps
         seconds = None if math.isnan(self.seconds) else round(self.seconds, 3)
-        self.metrics = {**identity, **known, "steps": steps, "seconds": seconds}
+        self.metrics = {**identity_of(self.config), **known, "steps": steps, "seconds": seconds}
         return figures
 
 
-def build(config: Config, recipe: Recipe | None = None) -> tuple[Model, Guide, OneBitData]:
+def build(config: Config, recipe: Recipe | None = None) -> tuple[Model, Guide, BitsData]:
     """The untrained model, guide and data of a configuration; the same parameters for the same seed.
 
     Arguments:
         config: The configuration.
         recipe: Whose networks to make, if not the configuration's.
     """
-    data = OneBitData(config.ndims, config.prob, DTYPES[config.dtype])
+    data = config.data
     with usual_arithmetic(), torch.random.fork_rng(devices=[]), default_dtype(data.dtype):
         torch.manual_seed(config.seed)
         arch = (recipe or config.recipe).arch

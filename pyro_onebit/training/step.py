@@ -20,7 +20,7 @@ from pyro.infer.elbo import ELBO
 from pyro.infer.util import is_identically_zero
 from torch import Tensor, nn
 
-from pyro_onebit.data import OneBitData
+from pyro_onebit.data import BitsData
 from pyro_onebit.errors import InputError, NotCompilableError
 from pyro_onebit.internals import keep_freed_memory, particle_traces, record, sample_sites
 from pyro_onebit.programs import Program
@@ -220,7 +220,7 @@ def _evaluate(
 
 
 def make_estimator(
-    model: nn.Module, guide: nn.Module, data: OneBitData, recipe: Recipe, wide: int
+    model: nn.Module, guide: nn.Module, data: BitsData, recipe: Recipe, wide: int
 ) -> tuple[CompiledELBO | EagerELBO, Tensor, int]:
     """What estimates the loss and sets its gradient, the rows x that it takes, and what its loss is divided by.
 
@@ -235,8 +235,8 @@ def make_estimator(
     objective = OBJECTIVES[recipe.objective]
     # A gradient by the score has no use for noise that is given, and none for weights.
     if recipe.particles and _is_reparameterised(guide, data.codewords):
-        # The two codewords, each with its probability: the loss is per datum already.
-        x, seen = data.codewords, recipe.seen(data.ndims, wide)
+        # The codewords, each with its probability: the loss is per datum already.
+        x, seen = data.codewords, recipe.seen(data.ndims, wide, len(data.probs))
 
         def on_lattice(particles: int) -> tuple[Any, LatticeNoise]:
             return objective(particles), LatticeNoise(particles, data.probs, recipe.noise_width, wide)

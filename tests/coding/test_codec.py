@@ -152,9 +152,9 @@ def rate_error(codec: Codec, count: int, ones: float, sign: int) -> float:
     By Chernoff's inequality, as in `conftest.excess`: rare samples cost so much that the standard error of the rate,
     times a number, is no limit.
     """
-    budget, se = math.log(2 / CHANCE) / count, codec.rate.standard_error(count, ones)
+    budget, se = math.log(2 / CHANCE) / count, codec.rate.standard_error(count, [1.0 - ones, ones])
     tilts = math.sqrt(2 * budget / count) / se * np.logspace(-1, 1, 15)
-    mean = codec.rate.of(ones)
+    mean = codec.rate.of([1.0 - ones, ones])
     return min(float(log_mgf(codec, sign * s) @ [1 - ones, ones] - sign * s * mean + budget) / s for s in tilts)
 
 
@@ -164,7 +164,7 @@ def test_a_dithered_stream_has_the_expected_rate(trained, layers: int, ndims: in
     samples = samples_of(60_000, prob=prob)
     rate, ones = codec.rate, float(samples.mean())
     below, above = (rate_error(codec, len(samples), ones, sign) for sign in (-1, 1))
-    assert -below < net_rate(codec, samples) - rate.of(ones) < above
+    assert -below < net_rate(codec, samples) - rate.of([1.0 - ones, ones]) < above
 
 
 #: Of the order in which each guide's latents are drawn and coded.
@@ -182,7 +182,9 @@ def test_every_factorisation_is_coded_at_its_loss(guide: str) -> None:
     assert rate.mean == pytest.approx(exact.evaluate(model, q, data)["loss"] / math.log(2), abs=2e-3)
     samples = samples_of(20_000, prob=0.3)
     ones = float(samples.mean())
-    assert net_rate(codec, samples) == pytest.approx(rate.of(ones), abs=5.5 * rate.standard_error(len(samples), ones))
+    assert net_rate(codec, samples) == pytest.approx(
+        rate.of([1.0 - ones, ones]), abs=5.5 * rate.standard_error(len(samples), [1.0 - ones, ones])
+    )
     naive = Codec(model, q, data, bins=512, points=128, dither=False)
     assert np.array_equal(naive.decode(naive.encode(samples), len(samples)), samples)
 

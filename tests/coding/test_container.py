@@ -2,16 +2,21 @@
 
 import hashlib
 import math
-from dataclasses import replace
 
 import numpy as np
+import pyro
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyro.distributions import Bernoulli, Normal
 
+from pyro_onebit import BitsData, OneBitData
 from pyro_onebit.coding import Codec, pack, unpack
 from pyro_onebit.coding.container import _HEADER
+from pyro_onebit.data import gray_code
 from pyro_onebit.errors import DamagedError, InputError
+from pyro_onebit.exact import gaussian_optimum
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +61,8 @@ def test_the_report_adds_up(codec: Codec) -> None:
     p = 1 / 8
     assert report.entropy == pytest.approx(-p * math.log2(p) - (1 - p) * math.log2(1 - p))
     assert report.predicted == pytest.approx(codec.rate.expected @ [1 - p, p])
-    assert (report.net + report.initial) * report.samples <= 8 * (report.container_bytes - 75)
-    assert (report.net + report.initial) * report.samples > 8 * (report.container_bytes - 75) - 33
+    assert (report.net + report.initial) * report.samples <= 8 * (report.container_bytes - 76)
+    assert (report.net + report.initial) * report.samples > 8 * (report.container_bytes - 76) - 33
     assert len(container) == report.container_bytes
     empty = pack(codec, b"")[1]
     assert (empty.samples, empty.net, empty.entropy) == (0, None, None)
@@ -105,7 +110,7 @@ def test_signed_damage_does_not_get_through_either(run, codec: Codec) -> None:
 def test_a_length_or_a_digest_of_another_file_is_refused(run, codec: Codec, field: int) -> None:
     container, _ = pack(codec, b"some content")
     header = list(_HEADER.unpack_from(container))
-    header[6 if field == 5 else 8] = 2**63 if field == 5 else bytes(16)
+    header[7 if field == 5 else 9] = 2**63 if field == 5 else bytes(16)
     body = _HEADER.pack(*header) + container[_HEADER.size : -16]
     with pytest.raises(DamagedError):
         restore(run, signed(body))
@@ -116,13 +121,47 @@ def test_a_length_that_nothing_pays_for_is_refused(run, codec: Codec, monkeypatc
     container, _ = pack(codec, b"some content")
     header = list(_HEADER.unpack_from(container))
     words = (len(container) - _HEADER.size - 16) // 4
-    header[6] = 32 * words * 2**16 // 8 + 1
+    header[7] = 32 * words * 2**16 // 8 + 1
     body = _HEADER.pack(*header) + container[_HEADER.size : -16]
-    with pytest.raises(DamagedError, match=f"its words can hold {header[6] - 1} at most"):
+    with pytest.raises(DamagedError, match=f"its words can hold {header[7] - 1} at most"):
         restore(run, signed(body))
     monkeypatch.setattr(codec, "encode", lambda samples, quiet: np.ones(1, np.uint32))
     with pytest.raises(InputError, match="take a run that is less sure"):
         pack(codec, bytes(2**18 + 1))
+
+
+def test_a_container_of_format_1_is_decoded(run, codec: Codec) -> None:
+    """It lacks the byte that says how many bits a sample stands for."""
+    container, _ = pack(codec, b"some content")
+    assert restore(run, signed(b"onebit\x01" + container[8:-16])) == b"some content"
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_a_sample_stands_for_several_bits(bits: int) -> None:
+    data = BitsData((3,) * bits)
+    best = gaussian_optimum(data, order=gray_code((1,) * bits))
+
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z1", Normal(torch.zeros(len(x), 1, dtype=x.dtype), 1.0).to_event(1))
+            loc, scale = (torch.tensor(part, dtype=z.dtype) for part in (best.loc, best.scale))
+            shares = (Normal(loc, scale).log_prob(z) + data.probs.log()).softmax(-1)
+            pyro.sample("x", Bernoulli(shares @ data.codewords.double()).to_event(1), obs=x)
+
+    def guide(x: torch.Tensor) -> None:
+        number = (x[:, ::3] @ 2.0 ** torch.arange(bits - 1, -1, -1, dtype=x.dtype)).long()
+        with pyro.plate("data", len(x), dim=-1):
+            loc, scale = (torch.tensor(part, dtype=x.dtype)[number][:, None] for part in (best.loc, best.scale))
+            pyro.sample("z1", Normal(loc, scale).to_event(1))
+
+    codec = Codec(model, guide, data, bins=1024)
+    assert codec.rate.neg_elbo == pytest.approx(best.loss / math.log(2.0), abs=1e-6)
+    for content in (b"", b"\xa7", bytes(range(250)) * 2):  # 8 and 4000 bits are no multiples of 3
+        container, report = pack(codec, content)
+        assert unpack(model, guide, data, container)[0] == content
+        assert report.samples == -(-8 * len(content) // bits)
+    assert report.net == pytest.approx(report.predicted, abs=3.0 * report.standard_error)
+    assert report.per_bit == pytest.approx(report.net / bits)
 
 
 def test_foreign_files_and_runs_are_named(trained, run, codec: Codec) -> None:
@@ -138,5 +177,5 @@ def test_foreign_files_and_runs_are_named(trained, run, codec: Codec) -> None:
             restore(run, foreign)
     with pytest.raises(DamagedError, match="another run"):
         restore(trained(1, 6), container)
-    other = replace(run.data, prob=0.4)
+    other = OneBitData(run.data.ndims, 0.4)
     assert unpack(run.model, run.guide, other, container)[0] == b"content"

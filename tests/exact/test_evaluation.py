@@ -215,8 +215,7 @@ def test_a_narrow_top_conditional_whose_tails_underflow() -> None:
     model, guide, data = build(Config(ndims=5, layers=2, preset="reference"))
     with torch.no_grad():
         guide.q_z2.net.layers[-1].bias[1] = -3.0
-    guide.q_z1.low.fill_(-1.0)
-    guide.q_z1.high.fill_(1.0)
+    guide.q_z1.places.copy_(torch.tensor([-1.0, 1.0]))
     figures = exact.evaluate(model, guide, data)
     assert all(math.isfinite(value) for value in figures.values())
 

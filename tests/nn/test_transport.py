@@ -96,7 +96,7 @@ def test_a_loaded_one_is_the_one_saved() -> None:
 @pytest.mark.parametrize("prob", [0.5, 0.1])
 def test_a_starts_logits_are_the_responsibilities(prob: float) -> None:
     loc, scale = (-0.4, 1.7), (0.3, 0.5)
-    centre, offset, slope, bend = Start(loc=loc, scale=scale).logits(prob)
+    [(centre, offset, slope, bend)] = Start(loc=loc, scale=scale).odds(prob)
     z = np.linspace(-2.0, 3.0, 21)
     expected = norm.logpdf(z, loc[1], scale[1]) - norm.logpdf(z, loc[0], scale[0]) + np.log(prob / (1 - prob))
     np.testing.assert_allclose(

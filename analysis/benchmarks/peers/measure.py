@@ -22,7 +22,7 @@ from peers import CHUNKS, Work
 
 if TYPE_CHECKING:
     from pyro_onebit import Config, Guide, Model, OneBitData
-    from pyro_onebit.training.config import StartName
+    from pyro_onebit.settings import StartName
 
 Row = dict[str, Any]
 
