@@ -66,7 +66,7 @@ def draw(cases: Sequence[tuple[Run, exact.Truth, Calibration]]) -> Figure:
         above.hist(seen.levels, np.linspace(0, 1, BINS + 1), density=True, color=GREY, label="simulated")
         above.set_title(f"{LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$")
         of_q, of_p = calibration_curve(truth)
-        for codeword, colour in enumerate(codeword_colours(len(of_q))):
+        for codeword, colour in enumerate(codeword_colours(truth)):
             label = rf"exact, $x{{=}}\mathbf{{{codeword}}}$"
             below.plot(of_q[codeword], of_p[codeword] - of_q[codeword], color=colour, label=label)
         below.axhline(0.0, color=GREY, lw=0.8)

@@ -34,7 +34,7 @@ def draw(solved: Sequence[tuple[Run, exact.Truth]]) -> Figure:
     panels: Any = figure.subplots(2, len(solved), sharex=True, squeeze=False, height_ratios=(2, 1))
     for (above, below), (run, truth) in zip(panels.T, solved, strict=True):
         z = truth.z
-        for codeword, colour in enumerate(codeword_colours(len(truth.log_q))):
+        for codeword, colour in enumerate(codeword_colours(truth)):
             name = rf"x{{=}}\mathbf{{{codeword}}}"
             above.plot(z, truth.log_q[codeword].exp(), color=colour, lw=2.2, label=rf"$q(z\,|\,{name})$")
             gap = truth.grid.cumulative(truth.log_q[codeword].exp() - truth.log_truncated[codeword].exp())

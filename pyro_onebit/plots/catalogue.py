@@ -57,19 +57,6 @@ def study_drawings(study: Study) -> Iterator[Drawing]:
         "The aggregate posterior q(z) of the top latent for each number of dimensions, over the prior, and their ratio "
         "below: where it is not 1, bits are spent that buy nothing.",
     )
-<<<<<<< HEAD
-=======
-    labels = labels_of(sorted({family_of(config) for config, _ in study.truths}, key=str))
-    largest = {family_of(config): (config, truth) for config, truth in sorted(study.truths, key=lambda p: p[0].ndims)}
-    for family, label in labels.items():
-        config, truth = largest[family]
-        yield Drawing(
-            f"posterior-{_file_name(config, labels)}-ndims{config.ndims}",
-            partial(posterior_figure, config, truth, label),
-            f"The top latent at n = {config.ndims}, {label}: q(z|x) of each codeword, the learned model's exact "
-            "posterior, the truncated normal that an ideal posterior is, and the prior.",
-        )
->>>>>>> nothing
 
 
 def comparison_drawings(comparison: Study) -> Iterator[Drawing]:

@@ -11,11 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-<<<<<<< HEAD
-from pyro_onebit.data import MAX_NDIMS, OneBitData
-=======
 from pyro_onebit.data import MAX_NDIMS, make_data
->>>>>>> nothing
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import gaussian_optimum
 from pyro_onebit.plots.style import (
@@ -61,32 +57,16 @@ def information_figure(table: pd.DataFrame) -> Figure:
     Raises:
         InputError: If `table` is empty, or holds several values of `prob` or `bits`.
     """
-<<<<<<< HEAD
-    prob, entropy = _prob(table), table["entropy"].iloc[0]
-    best = _optima(sorted(set(table["ndims"])), prob)
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-=======
-    for name in ("prob", "bits"):
-        if len(values := sorted(set(table[name]))) != 1:
-            raise InputError(f"the table has {len(values)} values of {name} {values}; this figure shows exactly one")
-    prob, bits, entropy = (table[name].iloc[0] for name in ("prob", "bits", "entropy"))
+    prob, bits = _data_of(table)
+    entropy, best = table["entropy"].iloc[0], _optima(table, prob)
     entropy_name = f"${'' if bits == 1 else bits}" + (r"\ln 2$" if prob == 0.5 else f"H({prob:g})$")
-    families = dict(list(table.groupby(list(FAMILY), sort=True)))
-    labels, colours = labels_of(families), colours_of(families)
-    measured = set(zip(table["layers"], table["ndims"], strict=True))
-    published = pd.DataFrame(
-        [(*cell, *figures) for cell, figures in ORIGINAL.items() if cell in measured and (prob, bits) == (0.5, 1)],
-        columns=["layers", "ndims", "loss", "recon_per_dim"],
-    )
-    best = _optima(table, prob)
-
-    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
->>>>>>> nothing
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     panels: Any = figure.subplots(1, 2)
     # Nothing joins the markers: between two numbers of dimensions a line would cut off the limit's corner.
     for axes, column in zip(panels, ("mutual_information", "loss"), strict=True):
-        axes.axhline(entropy, color=GREY, ls=":", label=r"$\ln 2$" if prob == 0.5 else f"$H({prob:g})$")
-        axes.plot(best["ndims"], best[column], color=DARK, ls="--", lw=1.2, label="limit, Gaussian $q(z_1|x)$")
+        axes.axhline(entropy, color=GREY, ls=":", label=entropy_name)
+        if column in best:
+            axes.plot(best["ndims"], best[column], color=DARK, ls="--", lw=1.2, label="limit, Gaussian $q(z_1|x)$")
         for family, style in _styles(table).items():
             _draw(axes, _of(table, family), column, **style, ls="none", ms=5)
         if column == "loss":
@@ -105,12 +85,12 @@ def loss_figure(table: pd.DataFrame) -> Figure:
     dimension. A marker is a run, a line joins the medians over seeds; otherwise as in `information_figure`.
 
     Arguments:
-        table: A study's table, all of one `prob`; nats per datum.
+        table: A study's table, all of one `prob` and one number of bits; nats per datum.
 
     Raises:
-        InputError: If `table` is empty, or holds several values of `prob`.
+        InputError: If `table` is empty, or holds several values of `prob` or `bits`.
     """
-    best = _optima(sorted(set(table["ndims"])), _prob(table))
+    best = _optima(table, _data_of(table)[0])
     table = table.assign(above=table["loss"] - table["optimum"].astype(float))
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     panels: Any = figure.subplots(1, 2)
@@ -132,11 +112,12 @@ def loss_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _prob(table: pd.DataFrame) -> float:
-    probs = sorted(set(table["prob"]))
-    if len(probs) != 1:
-        raise InputError(f"the table has {len(probs)} values of prob {probs}; this figure shows exactly one")
-    return float(probs[0])
+def _data_of(table: pd.DataFrame) -> tuple[float, int]:
+    """The one `prob` and the one number of bits that a table has."""
+    for name in ("prob", "bits"):
+        if len(values := sorted(set(table[name]))) != 1:
+            raise InputError(f"the table has {len(values)} values of {name} {values}; this figure shows exactly one")
+    return float(table["prob"].iloc[0]), int(table["bits"].iloc[0])
 
 
 def _of(table: pd.DataFrame, family: tuple[Any, ...]) -> pd.DataFrame:
@@ -161,7 +142,8 @@ def _draw(axes: Axes, table: pd.DataFrame, column: str, **style: Any) -> None:
 def _draw_published(axes: Axes, table: pd.DataFrame, column: str) -> None:
     """The original experiment's published estimates of the cells that the table has."""
     place = ("loss", "recon_per_dim").index(column)
-    measured = set(table[table["prob"] == 0.5][["layers", "ndims"]].itertuples(index=False, name=None))
+    usual = table[(table["prob"] == 0.5) & (table["bits"] == 1)]
+    measured = set(usual[["layers", "ndims"]].itertuples(index=False, name=None))
     for layers in sorted({layers for layers, _ in measured}):
         own = [
             (cell[1], figures[place]) for cell, figures in ORIGINAL.items() if cell in measured and cell[0] == layers
@@ -172,27 +154,18 @@ def _draw_published(axes: Axes, table: pd.DataFrame, column: str) -> None:
             axes.plot(*zip(*own, strict=True), **style, label=label)
 
 
-<<<<<<< HEAD
-def _optima(measured: Sequence[int], prob: float) -> pd.DataFrame:
-    """The Gaussian's optimum at whole numbers over the measured range: all small ones, where it has a corner."""
-    spread = np.geomspace(measured[0], measured[-1], _OPTIMA).round().clip(1, MAX_NDIMS)
-    few = [n for n in _CORNER if measured[0] <= n <= measured[-1]]
-    optima = {ndims: gaussian_optimum(ndims, prob) for ndims in sorted({int(n) for n in (*spread, *measured, *few)})}
-    entropy = OneBitData(1, prob).entropy
-    rows = [
-        {"ndims": n, "loss": best.loss, "recon_per_dim": best.recon / n, "mutual_information": entropy - best.recon / n}
-        for n, best in optima.items()
-    ]
-=======
 def _optima(table: pd.DataFrame, prob: float) -> pd.DataFrame:
-    """The Gaussian's optimum where it is measured; of one bit at whole numbers over the range and a little beyond."""
+    """The Gaussian's optimum where it is measured; of one bit at whole numbers in between, all small ones."""
     measured = {int(n): tuple(map(int, repeats.split())) for n, repeats in table[["ndims", "repeats"]].values}
     if (table["bits"] == 1).all():
-        spread = np.geomspace(min(measured) / 1.3, max(measured) * 1.3, _OPTIMA).round().clip(1, MAX_NDIMS)
-        measured |= {int(n): (int(n),) for n in spread}
+        least, most = min(measured), max(measured)
+        spread = np.geomspace(least, most, _OPTIMA).round().clip(1, MAX_NDIMS)
+        measured |= {int(n): (int(n),) for n in (*spread, *(n for n in _CORNER if least <= n <= most))}
     optima = {ndims: gaussian_optimum(make_data(measured[ndims], prob)) for ndims in sorted(measured)}
+    entropy = float(table["entropy"].iloc[0])
     rows = [{"ndims": n, "loss": best.loss, "recon_per_dim": best.recon / n} for n, best in optima.items()]
->>>>>>> nothing
+    if (table["bits"] == 1).all():
+        rows = [{**row, "mutual_information": entropy - row["recon_per_dim"]} for row in rows]
     return pd.DataFrame(rows)
 
 

@@ -12,22 +12,7 @@ from matplotlib.figure import Figure
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Truth
-<<<<<<< HEAD
-from pyro_onebit.plots.style import DARK, GREY, LIGHT, codeword_colours, family_of, labels_of, legend
-=======
-from pyro_onebit.plots.style import (
-    DARK,
-    GREY,
-    IDEAL_COLOUR,
-    LAYER_NAMES,
-    PRIOR_COLOUR,
-    codeword_colours,
-    family_of,
-    labels_of,
-    legend,
-    word_names,
-)
->>>>>>> nothing
+from pyro_onebit.plots.style import DARK, GREY, LIGHT, codeword_colours, family_of, labels_of, legend, word_names
 from pyro_onebit.training import AnyConfig
 
 #: Latents further out are not shown, unless the threshold is; a standard normal's mass there is 6e-5.
@@ -74,14 +59,9 @@ def aggregate_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
 def posterior_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     """What guides say of the top latent, beside the truth; a panel for each run, and all on one axis.
 
-<<<<<<< HEAD
     Filled is q(z|x) of each codeword, dotted the learned model's exact posterior p(z|x), dashed the aggregate q(z), and
     grey the prior. A title says how far q(z|x) is from the posterior: E KL(q(z|x) ‖ p(z|x)), the nats that were spent
     on the latent and do not come back.
-=======
-    Over each q(z|x) are drawn the learned model's exact posterior p(z|x), dashed, and an ideal
-    model's, dotted: the prior on the codeword's side of the threshold, or between two, a truncated Gaussian.
->>>>>>> nothing
 
     Arguments:
         solved: Configurations, each with its run's densities (`exact.solve`).
@@ -89,37 +69,18 @@ def posterior_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     Raises:
         InputError: If there is no run.
     """
-<<<<<<< HEAD
     if not solved:
         raise InputError("there is no run to draw; give at least one")
     labels = labels_of(family_of(config) for config, _ in solved)
     figure, panels = _panels(len(solved), 3.3)
     for axes, (config, truth) in zip(panels, solved, strict=True):
-        _draw_codewords(axes, truth)
+        _draw_codewords(axes, config, truth)
         axes.plot(truth.z, truth.log_aggregate.exp(), color=DARK, ls="--", lw=1.4, label="$q(z)$")
         _draw_prior(axes, config, truth)
         lost = float(truth.probs @ truth.under_q(truth.log_q - truth.log_posterior))
         axes.set_title(f"{labels[family_of(config)]}, $n = {config.ndims}$\n$q$ is {lost:.2g} nats from $p(z|x)$")
         axes.set_ylim(bottom=0.0)
     legend(figure, loc="outside lower center", ncols=5)
-=======
-    figure = Figure(figsize=(7.8, 4.0), layout="constrained")
-    axes = figure.subplots()
-    colours, names = codeword_colours(truth), word_names(config, truth)
-    for codeword, colour in enumerate(colours):
-        q = truth.log_q[codeword].exp()
-        axes.fill_between(truth.z, q, color=colour, alpha=0.15, lw=0.0)
-        axes.plot(truth.z, q, color=colour, lw=2.4, label=rf"$q(z\,|\,x{{=}}\mathbf{{{names[codeword]}}})$")
-    axes.plot(truth.z, truth.log_aggregate.exp(), color=GREY, lw=2.4, label="$q(z)$")
-    _draw_prior(axes, config, truth, color=PRIOR_COLOUR)
-    for log_posterior in truth.log_posterior:
-        axes.plot(truth.z, log_posterior.exp(), color=DARK, ls="--", lw=1.0, label=r"exact $p(z\,|\,x)$")
-    for z, density in _truncated_normals(truth):
-        axes.plot(z, density, color=IDEAL_COLOUR, ls=":", lw=2.0, label="truncated Gaussian")
-    axes.set_title(f"{label or LAYER_NAMES[config.layers]}, $n = {config.ndims}$")
-    axes.set_ylim(bottom=0.0)
-    legend(figure, loc="outside right upper")
->>>>>>> nothing
     return figure
 
 
@@ -141,17 +102,7 @@ def comparison_figure(truths: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     panels: Any = figure.subplots(len(rows), len(columns), sharex=True, squeeze=False)
     for config, truth in truths:
         axes = panels[rows.index(family_of(config)), columns.index(config.ndims)]
-<<<<<<< HEAD
-        _draw_codewords(axes, truth)
-=======
-        colours, names = codeword_colours(truth), word_names(config, truth)
-        for codeword, colour in enumerate(colours):
-            q = truth.log_q[codeword].exp()
-            axes.fill_between(truth.z, q, color=colour, alpha=0.15, lw=0.0)
-            axes.plot(truth.z, q, color=colour, lw=1.8, label=rf"$q(z\,|\,x{{=}}\mathbf{{{names[codeword]}}})$")
-            exact = truth.log_posterior[codeword].exp()
-            axes.plot(truth.z, exact, color=DARK, ls="--", lw=0.9, label=r"exact $p(z\,|\,x)$ of the learned model")
->>>>>>> nothing
+        _draw_codewords(axes, config, truth)
         # A density may have a needle next to the threshold; the rest is what there is to see.
         axes.set(xlim=(-LIMIT, LIMIT), ylim=(0.0, min(2.5, 1.1 * float(truth.log_q.exp().max()))))
     for row, label in enumerate(labels.values()):
@@ -179,39 +130,19 @@ def _panels(count: int, height: float, ratios: Sequence[float] = (1.0,)) -> tupl
     return figure, [panel[0] if len(ratios) == 1 else panel for panel in panels[:count]]
 
 
-def _draw_codewords(axes: Axes, truth: Truth) -> None:
+def _draw_codewords(axes: Axes, config: AnyConfig, truth: Truth) -> None:
     """q(z|x) of each codeword, filled, and the exact posteriors, dotted."""
-    for codeword, colour in enumerate(codeword_colours(len(truth.log_q))):
+    names = word_names(config, truth)
+    for codeword, colour in enumerate(codeword_colours(truth)):
         q = truth.log_q[codeword].exp()
         axes.fill_between(truth.z, q, color=colour, alpha=0.2, lw=0.0)
-        axes.plot(truth.z, q, color=colour, lw=2.0, label=rf"$q(z|x{{=}}\mathbf{{{codeword}}})$")
+        axes.plot(truth.z, q, color=colour, lw=2.0, label=rf"$q(z|x{{=}}\mathbf{{{names[codeword]}}})$")
     for log_posterior in truth.log_posterior:
         axes.plot(truth.z, log_posterior.exp(), color=DARK, ls=":", lw=1.4, label="exact $p(z|x)$")
 
 
 def _draw_prior(axes: Axes, config: AnyConfig, truth: Truth) -> None:
     """p(z), the axes' names, and limits that show it and the threshold."""
-<<<<<<< HEAD
     axes.fill_between(truth.z, truth.log_prior.exp(), color=LIGHT, lw=0.0, zorder=0.5, label="$p(z)$")
-    limit = max(LIMIT, abs(ideal_threshold(config.prob)) + 1.0)
-    axes.set(xlabel=f"$z_{config.layers}$", xlim=(-limit, limit))
-=======
-    axes.plot(truth.z, truth.log_prior.exp(), color=color, ls="--", label="$p(z)$")
     limit = max(LIMIT, float(truth.thresholds.abs().max()) + 1.0)
-    axes.set(xlabel=f"$z_{config.layers}$", ylabel="density", xlim=(-limit, limit))
-
-
-def _truncated_normals(truth: Truth) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each codeword's (z, density), outwards from a cut: the prior between its thresholds, as q has the sides."""
-    curves, cuts = [], truth.thresholds.numpy()
-    for place, log_density in zip(truth.order.argsort().tolist(), truth.log_truncated, strict=True):
-        own = torch.isfinite(log_density)
-        z, density = truth.z[own].numpy(), log_density[own].exp().numpy()
-        # A point of density 0 draws a cut.
-        if place > 0:
-            z, density = np.append(cuts[place - 1], z), np.append(0.0, density)
-        if place < len(cuts):
-            z, density = np.append(z, cuts[place]), np.append(density, 0.0)
-        curves.append((z, density) if place > 0 else (z[::-1], density[::-1]))
-    return curves
->>>>>>> nothing
+    axes.set(xlabel=f"$z_{config.layers}$", xlim=(-limit, limit))

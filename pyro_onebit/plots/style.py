@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -65,12 +64,18 @@ def colours_of(families: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str
     return {family: PALETTE[i % len(PALETTE)] for i, family in enumerate(families)}
 
 
-<<<<<<< HEAD
-def codeword_colours(count: int) -> list[Any]:
-    """A colour for each of several codewords, in their order: blue and orange of two."""
-    if count <= len(PALETTE):
-        return list(PALETTE[:count])
-    return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 1.0, count)))
+def codeword_colours(truth: Truth) -> list[Any]:
+    """A colour for each codeword: blue and orange of two; of many, from dark to light as they lie on the line."""
+    count = len(truth.probs)
+    if count == 2:
+        return list(PALETTE[:2])
+    # The map's end is too light to read on white.
+    return [matplotlib.colormaps["viridis"](0.94 * place / (count - 1)) for place in truth.order.argsort().tolist()]
+
+
+def word_names(config: AnyConfig, truth: Truth) -> list[str]:
+    """What each codeword is called: its bits."""
+    return ["".join(map(str, word)) for word in words_of(config.bits)][: len(truth.probs)]
 
 
 def ndims_axis(axes: Axes) -> None:
@@ -78,22 +83,6 @@ def ndims_axis(axes: Axes) -> None:
     axes.set(xscale="log", xlabel="dimensions $n$")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(color=LIGHT)
-=======
-def codeword_colours(truth: Truth) -> list[Any]:
-    """A colour for each codeword: of many, along one map in the order in which they lie on the line."""
-    count = len(truth.probs)
-    if count == 2:
-        return list(CODEWORD_COLOURS)
-    # The map's ends are too dark or too light to tell from others.
-    return [
-        matplotlib.colormaps["turbo"](0.06 + 0.88 * place / (count - 1)) for place in truth.order.argsort().tolist()
-    ]
-
-
-def word_names(config: AnyConfig, truth: Truth) -> list[str]:
-    """What each codeword is called: its bits."""
-    return ["".join(map(str, word)) for word in words_of(config.bits)][: len(truth.probs)]
->>>>>>> nothing
 
 
 def legend(figure: Figure, **kwargs: Any) -> None:

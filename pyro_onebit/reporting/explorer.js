@@ -57,7 +57,7 @@ function draw() {
   }));
   const settings = { displayModeBar: false, responsive: true };
   const layout = { margin: { t: 10, r: 10, b: 40, l: 50 }, legend: { orientation: "h", y: -0.25 }, font: { size: 13 }, autosize: true };
-  const [zero, one] = CONTENT.colours.codewords;
+  const [zero, one] = CONTENT.colours;
   const line = (y, name, style) => ({ x: now.z, y, name, mode: "lines", hovertemplate: "%{y:.4f}", ...style });
   const prior = now.z.map(v => Math.exp(-0.5 * v * v - HALF_LOG_2PI));
   Plotly.react("densities", [

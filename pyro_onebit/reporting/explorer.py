@@ -24,7 +24,7 @@ from pyro_onebit import exact
 from pyro_onebit.data import OneBitData
 from pyro_onebit.display import progress
 from pyro_onebit.files import write_whole
-from pyro_onebit.plots import GREY, codeword_colours
+from pyro_onebit.plots import PALETTE
 from pyro_onebit.training import Config, build
 
 Program = Callable[[Tensor], None]
@@ -191,8 +191,7 @@ def write_explorer(path: str | Path, ndims: Sequence[int] = NDIMS, *, quiet: boo
     )
     own = files("pyro_onebit.reporting").joinpath("explorer.js").read_text(encoding="utf-8")
     plotly = files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")
-    colours = {"codewords": codeword_colours(2), "grey": GREY}
-    content = {"data": explorer_data(ndims, quiet=quiet), "particles": PARTICLES, "colours": colours}
+    content = {"data": explorer_data(ndims, quiet=quiet), "particles": PARTICLES, "colours": PALETTE[:2]}
     page = environment.get_template("explorer.html.j2").render(
         plotly=Markup(plotly), script=Markup(own), content=Markup(json.dumps(content, allow_nan=False))
     )

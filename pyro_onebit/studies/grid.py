@@ -38,17 +38,13 @@ class StudyGrid(GridSettings):
             InputError: If a value is out of range, a list is empty, a name is unknown, a model's or a guide's number of
                 layers is not asked for, or there are more than 100,000.
         """
-<<<<<<< HEAD
         for name in ("ndims", "layers", "seeds"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; a study needs at least one")
-        axes = (self.ndims, self.layers, self.models, self.guides, self.objectives, self.seeds)
-=======
         if self.repeats and self.ndims != StudyGrid.ndims:
             raise InputError(f"repeats is given, and with it ndims {sum(self.repeats)}; leave ndims out")
         all_ndims = (sum(self.repeats),) if self.repeats else self.ndims
         axes = (all_ndims, self.layers, self.models, self.guides, self.objectives, self.seeds)
->>>>>>> nothing
         if (count := math.prod(max(1, len(axis)) for axis in axes)) > _MAX_RUNS:
             raise InputError(f"the grid has {count} combinations; a study has at most {_MAX_RUNS}: make it several")
         common: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Settings)}
