@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from pyro_onebit.reporting import markdown_table, summary_columns
-from pyro_onebit.studies import Column, shown_columns, with_derived
+from pyro_onebit.studies import Column, check_table, shown_columns, with_derived
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "analysis" / "recorded"
@@ -68,7 +68,7 @@ def pivot(table: pd.DataFrame, index: str, values: str, words: dict[str, str]) -
 
 def study() -> str:
     """What `onebit study` prints."""
-    table = with_derived(recorded("study/results"))
+    table = with_derived(check_table(recorded("study/results"), "results"))
     columns = [column for column in shown_columns("results", table) if column.name not in ("seed", "seconds")]
     return markdown_table(table.astype(object).to_dict("records"), columns)
 

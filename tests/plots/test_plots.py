@@ -32,6 +32,7 @@ from pyro_onebit.plots import (
 )
 from pyro_onebit.quadrature import Grid
 from pyro_onebit.studies import CELL, ORIGINAL, Study, to_table
+from pyro_onebit.training import identity_of
 
 CASES = [(1, 0.5), (2, 0.5), (1, 0.3), (2, 0.3)]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -67,7 +68,8 @@ def xy(line: Line2D) -> tuple[np.ndarray, np.ndarray]:
 
 def row(layers: int, ndims: int, loss: float, recon_per_dim: float, seed: int = 0, prob: float = 0.5, **more) -> dict:
     entropy = -prob * math.log(prob) - (1 - prob) * math.log(1 - prob)
-    identity = {name: getattr(Config(ndims, layers, prob=prob, seed=seed, **more), name) for name in (*CELL, "seed")}
+    own = identity_of(Config(ndims, layers, prob=prob, seed=seed, **more))
+    identity = {name: own[name] for name in (*CELL, "seed")}
     figures = {"loss": loss, "recon_per_dim": recon_per_dim, "entropy": entropy, "optimum": entropy}
     return {**identity, **figures, "mutual_information": entropy / 2}
 
