@@ -129,7 +129,7 @@ def draw(
     streams: Sequence[tuple[dict[str, Any], list[int], list[int]]],
 ) -> Figure:
     """The rate against training time and bins, the stream's length, and what dither does."""
-    figure = Figure(figsize=(11.5, 8.2), layout="constrained")
+    figure = Figure(figsize=(9.0, 7.6), layout="constrained")
     (over_time, over_bins), (length, dither) = figure.subplots(2, 2)
     guides = list(dict.fromkeys(row["guide"] for row in rows))
     colours = {guide: PALETTE[i % len(PALETTE)] for i, guide in enumerate(guides)}
@@ -150,18 +150,18 @@ def draw(
     length.plot(initial, rows[0]["initial_bits"] / initial + entropy, color=GREY, lw=1, label="initial bits + entropy")
     length.axhline(entropy, color="0.3", lw=1, ls=":", label="entropy")
     at = np.arange(len(rows))
-    dither.plot(at, [row["loss"] for row in rows], "_", color=DARK, ms=26, label="loss ÷ ln 2")
+    dither.plot(at, [row["loss"] for row in rows], "_", color=DARK, ms=20, label="loss ÷ ln 2")
     errors = [row["standard_error"] for row in rows]
     dither.errorbar(
         at - 0.1, [row["net"] for row in rows], errors, fmt="o", color=PALETTE[0], capsize=3, label="dithered"
     )
     dither.plot(at + 0.1, [row["naive"] for row in rows], "s", color=PALETTE[1], mfc="none", label="naive")
-    dither.set_xticks(at, [f"{row['guide']}\n$n = {row['ndims']}$" for row in rows], fontsize=8)
+    dither.set_xticks(at, [f"{row['guide']}\n$n = {row['ndims']}$" for row in rows], fontsize=7)
     dither.axhline(entropy, color="0.3", lw=1, ls=":")
     over_time.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="expected rate − entropy (bits)")
     over_bins.set(xscale="log", yscale="log", xlabel="bins of the top latent", ylabel="expected rate − entropy (bits)")
     over_bins.set_xticks(BINS, [str(b) for b in BINS])
-    over_time.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    over_time.xaxis.set_major_locator(LogLocator())
     over_time.xaxis.set_major_formatter("{x:g}")
     for axes in (over_bins, over_time):
         axes.xaxis.set_minor_locator(NullLocator())

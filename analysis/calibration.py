@@ -22,7 +22,7 @@ from scipy.stats import binom
 
 from pyro_onebit import Run, exact
 from pyro_onebit.diagnostics import Calibration, calibration_curve, simulate_calibration
-from pyro_onebit.plots import CODEWORD_COLOURS, GREY, LAYER_NAMES, PALETTE
+from pyro_onebit.plots import GREY, LAYER_NAMES, codeword_colours
 
 BINS = 20
 
@@ -63,12 +63,10 @@ def draw(cases: Sequence[tuple[Run, exact.Truth, Calibration]]) -> Figure:
         count = len(seen.levels)
         low, high = binom.interval(0.99, count, 1.0 / BINS)
         above.axhspan(low * BINS / count, high * BINS / count, color="0.9", label="99% of bins, if calibrated")
-        above.hist(
-            seen.levels, np.linspace(0, 1, BINS + 1), density=True, color=PALETTE[0], alpha=0.75, label="simulated"
-        )
+        above.hist(seen.levels, np.linspace(0, 1, BINS + 1), density=True, color=GREY, label="simulated")
         above.set_title(f"{LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$")
         of_q, of_p = calibration_curve(truth)
-        for codeword, colour in enumerate(CODEWORD_COLOURS):
+        for codeword, colour in enumerate(codeword_colours(truth)):
             label = rf"exact, $x{{=}}\mathbf{{{codeword}}}$"
             below.plot(of_q[codeword], of_p[codeword] - of_q[codeword], color=colour, label=label)
         below.axhline(0.0, color=GREY, lw=0.8)

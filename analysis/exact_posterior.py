@@ -18,7 +18,7 @@ from common import obtain, parser_of_looks, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Run, exact
-from pyro_onebit.plots import CODEWORD_COLOURS, DARK, GREY, IDEAL_COLOUR, LAYER_NAMES, legend
+from pyro_onebit.plots import DARK, GREY, LAYER_NAMES, codeword_colours, legend
 
 
 def rows_of(run: Run, truth: exact.Truth) -> list[dict[str, Any]]:
@@ -34,16 +34,14 @@ def draw(solved: Sequence[tuple[Run, exact.Truth]]) -> Figure:
     panels: Any = figure.subplots(2, len(solved), sharex=True, squeeze=False, height_ratios=(2, 1))
     for (above, below), (run, truth) in zip(panels.T, solved, strict=True):
         z = truth.z
-        for codeword, colour in enumerate(CODEWORD_COLOURS):
+        for codeword, colour in enumerate(codeword_colours(truth)):
             name = rf"x{{=}}\mathbf{{{codeword}}}"
             above.plot(z, truth.log_q[codeword].exp(), color=colour, lw=2.2, label=rf"$q(z\,|\,{name})$")
             gap = truth.grid.cumulative(truth.log_q[codeword].exp() - truth.log_truncated[codeword].exp())
             below.plot(z, gap, color=colour)
-        for codeword in range(2):
-            above.plot(z, truth.log_posterior[codeword].exp(), color=DARK, ls="--", lw=1.0, label=r"exact $p(z\,|\,x)$")
-            above.plot(
-                z, truth.log_truncated[codeword].exp(), color=IDEAL_COLOUR, ls=":", lw=1.6, label="truncated Gaussian"
-            )
+        for posterior, truncated in zip(truth.log_posterior.exp(), truth.log_truncated.exp(), strict=True):
+            above.plot(z, truncated, color=GREY, lw=1.4, label="truncated Gaussian")
+            above.plot(z, posterior, color=DARK, ls=":", lw=1.4, label="exact $p(z|x)$")
         above.set(title=f"{LAYER_NAMES[run.config.layers]}, $n = {run.data.ndims}$", xlim=(-3.5, 3.5), ylim=(0.0, None))
         below.axhline(0.0, color=GREY, lw=0.8)
         below.set(xlabel=f"$z_{run.config.layers}$", ylim=(-0.5, 0.5))

@@ -65,8 +65,9 @@ def rows_of(run: Run, joint: exact.Joint, args: argparse.Namespace) -> list[dict
 
 def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]) -> Figure:
     """Gap, effective sample size and k̂ against K."""
-    figure = Figure(figsize=(12.5, 4.6), layout="constrained")
-    gaps, sizes, shapes = figure.subplots(1, 3)
+    figure = Figure(figsize=(9.0, 6.6), layout="constrained")
+    panels: Any = figure.subplot_mosaic([["gaps", "sizes"], ["gaps", "shapes"]])
+    gaps, sizes, shapes = (panels[name] for name in ("gaps", "sizes", "shapes"))
     sizes_of = sorted({ndims for _, ndims in curves})
     styles = dict(zip(sizes_of, ("-", "--", ":", "-.") * len(sizes_of), strict=False))
     for (layers, ndims), (gap, shape) in curves.items():
@@ -89,17 +90,19 @@ def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.
     limit = [k for k in CURVE if k >= KHAT_MINIMUM]
     shapes.plot(limit, [khat_threshold(k) for k in limit], color=DARK, lw=1.2, label="largest to be trusted")
     shapes.legend(frameon=False, loc="upper left")
-    gaps.set(yscale="log", ylim=(1e-5, 3.0), ylabel=r"$\log p(x) - \mathrm{IWAE}_K$ (nats)")
-    sizes.set(ylim=(0.0, 1.02), ylabel="effective sample size ÷ K")
+    # What sampling sees of the smallest gaps is far above them.
+    least = max(1e-9, min(float(gap[gap > 0.0].min()) for gap, _ in curves.values()))
+    gaps.set(yscale="log", ylim=(0.5 * least, 3.0), ylabel=r"$\log p(x) - \mathrm{IWAE}_K$ (nats)")
+    sizes.set(ylim=(0.0, 1.02), ylabel="ESS ÷ K", title="effective sample size")
     shapes.set(ylim=(-0.2, 4.0), ylabel=r"$\hat k$")
     for axes in (gaps, sizes, shapes):
         axes.set(xscale="log", xlabel="particles $K$")
         axes.grid(color=LIGHT)
     # Where sampling sees no gap, a triangle says how large it may be.
-    gaps.set_title("lines: exact; dots: sampled; triangles: 2 s.e. above", fontsize=10)
-    shapes.set_title("lines: an ideal sample; markers: sampled", fontsize=10)
+    gaps.set_title("lines: exact; dots: sampled;\ntriangles: 2 s.e. above", fontsize=10)
+    shapes.set_title("$\\hat k$; lines: an ideal sample, dots: sampled", fontsize=10)
     handles, labels = gaps.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

@@ -69,7 +69,7 @@ def row_of(run: Run, drawn: str) -> dict[str, Any]:
 
 def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Figure:
     """Left: how kl1 and kl2 are made up. Right: both during training, with z1 kept and drawn anew."""
-    figure = Figure(figsize=(12.0, 4.8), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     bars, curves = figure.subplots(1, 2)
     for place, row in enumerate(rows):
         information, width = row["latents_information"], 0.36
@@ -83,7 +83,7 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
             top = row[own] + (information if sign > 0 else 0.0)
             bars.annotate(name, (at, top), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9)
     bars.axhline(0.0, color=DARK, lw=0.8)
-    bars.set_xticks(range(len(rows)), [f"$n = {row['ndims']}$\n$z_1$ {row['z1']}" for row in rows], fontsize=9)
+    bars.set_xticks(range(len(rows)), [f"$n = {row['ndims']}$\n$z_1$ {row['z1']}" for row in rows], fontsize=8)
     bars.set_ylabel("nats")
     bars.margins(y=0.12)
     for pair in pairs:
@@ -93,7 +93,8 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
                 label = f"{name}, $z_1$ {drawn}"
                 curves.plot(run.history["step"], run.history[name], color=colour, ls=style, lw=1.3, label=label)
     curves.axhline(0.0, color=DARK, lw=0.8)
-    curves.set(xlabel="step", ylabel="nats, as the training sees them")
+    # z1 drawn anew starts thousands of nats away.
+    curves.set(xlabel="step", ylabel="nats, as the training sees them", yscale="symlog")
     for axes in (bars, curves):
         axes.grid(axis="y", color=LIGHT)
         axes.set_axisbelow(True)

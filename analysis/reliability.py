@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from common import parser_of, tell_failures
 from matplotlib.figure import Figure
 
 from pyro_onebit.files import read_table, write_table
-from pyro_onebit.plots import LIGHT, PALETTE, save
+from pyro_onebit.plots import LAYER_NAMES, LIGHT, MARKERS, PALETTE, legend, save
 from pyro_onebit.reporting import markdown_table, summarise, summary_columns
 from pyro_onebit.studies import Column, StudyGrid, run_study
 
@@ -27,8 +28,8 @@ KEY = ["preset", "start", "layers", "ndims", "prob", "seed"]
 RUN_COLUMNS = [*KEY, "loss", "optimum", "entropy", "mutual_information", "seconds"]
 CELL = ("preset", "start", "layers", "ndims", "prob")
 SUMMARY = ["seeds", "worst", "median", "best", "collapsed", "seconds"]
+#: How a run may be trained: each way has a colour and a marker.
 WAYS = ("default", "reference", "thorough", "default, analytic", "thorough, analytic")
-COLOURS = dict(zip(WAYS, PALETTE, strict=False))
 
 
 def train(args: argparse.Namespace) -> pd.DataFrame:
@@ -64,25 +65,35 @@ def way_of(table: pd.DataFrame) -> pd.Series:
 
 
 def strip_plot(table: pd.DataFrame) -> Figure:
-    """Every seed's distance from the limit, a column for each cell."""
-    cells = sorted(set(table[["layers", "ndims", "prob"]].itertuples(index=False, name=None)))
-    figure = Figure(figsize=(2.0 + 0.8 * len(cells), 4.5), layout="constrained")
-    axes = figure.subplots()
-    ways = sorted(set(way_of(table)))
-    for shift, way in enumerate(ways):
-        own = table[way_of(table) == way]
-        place = [
-            cells.index((row.layers, row.ndims, row.prob)) + 0.25 * shift + 0.008 * row.seed for row in own.itertuples()
-        ]
-        # Below the quadrature's own error a distance says nothing more.
-        height = (own["loss"] - own["optimum"]).clip(lower=1e-6)
-        axes.plot(place, height, ls="none", marker="o", ms=3, alpha=0.7, color=COLOURS[way], label=way)
-    labels = [f"{layers} layer{'s' * (layers > 1)}\nn = {n}" + f"\np = {p:g}" * (p != 0.5) for layers, n, p in cells]
-    axes.set_xticks([i + 0.125 * len(ways) for i in range(len(cells))], labels, fontsize=8)
-    axes.set(yscale="log", ylabel="exact loss above the limit (nats)")
-    axes.grid(axis="y", color=LIGHT)
-    axes.legend(frameon=False)
+    """Every seed's distance from the limit: a panel for each number of layers, a column for each other cell."""
+    table = table.assign(way=way_of(table))
+    ways, all_layers = [way for way in WAYS if way in set(table["way"])], sorted(set(table["layers"]))
+    figure = Figure(figsize=(9.0, 0.6 + 3.4 * len(all_layers)), layout="constrained")
+    panels: Any = figure.subplots(len(all_layers), 1, sharey=True, squeeze=False)
+    for axes, layers in zip(panels[:, 0], all_layers, strict=True):
+        of_layers = table[table["layers"] == layers]
+        cells = sorted(set(of_layers[["ndims", "prob"]].itertuples(index=False, name=None)))
+        for i, way in enumerate(ways):
+            own = of_layers[of_layers["way"] == way]
+            shift = 0.25 * (i - (len(ways) - 1) / 2)
+            place = [cells.index((row.ndims, row.prob)) + shift + 0.008 * (row.seed - 10) for row in own.itertuples()]
+            # Below the quadrature's own error a distance says nothing more.
+            height = (own["loss"] - own["optimum"]).clip(lower=1e-8)
+            place_of = WAYS.index(way)
+            style: dict[str, Any] = {"color": PALETTE[place_of], "marker": MARKERS[place_of], "label": way}
+            axes.plot(place, height, ls="none", ms=3, alpha=0.7, **style)
+        labels = [f"{_short(n)}" + f"\np = {p:g}" * (p != 0.5) for n, p in cells]
+        axes.set_xticks(range(len(cells)), labels, fontsize=9)
+        axes.set(yscale="log", ylabel="loss above the limit (nats)", title=LAYER_NAMES[layers], xlabel="dimensions $n$")
+        axes.grid(axis="y", color=LIGHT)
+    legend(figure, loc="outside lower center", ncols=3)
     return figure
+
+
+def _short(ndims: int) -> str:
+    """A number of dimensions as a tick's label: large powers of ten as such."""
+    power = len(str(ndims)) - 1
+    return f"$10^{power}$" if ndims >= 10_000 and ndims == 10**power else str(ndims)
 
 
 def answer(table: pd.DataFrame) -> str:

@@ -148,17 +148,21 @@ def disk(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
+    """When each study was disturbed, a line for each section; the number at a marker is of runs finished by then."""
+    figure = Figure(figsize=(9.0, 2.8), layout="constrained")
     axes = figure.subplots()
-    for section, colour in zip(SECTIONS, (PALETTE[0], PALETTE[2], PALETTE[4]), strict=True):
-        own = [row for row in rows if row["section"] == section]
-        for same, marker in ((True, "o"), (False, "X")):
-            points = [(row["at"], row["finished"]) for row in own if row["same"] == same]
-            label = f"{section}: {'the same in the end' if same else 'NOT the same'}"
-            if points:
-                axes.plot(*zip(*points, strict=True), color=colour, marker=marker, ls="none", label=label)
-    axes.set(xlabel="disturbed after (s)", ylabel="runs finished by then", yscale="symlog")
-    axes.yaxis.set_major_formatter("{x:g}")
+    sections = [section for section in SECTIONS if any(row["section"] == section for row in rows)]
+    for same, marker, colour in ((True, "o", PALETTE[0]), (False, "X", PALETTE[4])):
+        own = [row for row in rows if row["same"] == same]
+        label = "the same results in the end" if same else "OTHER results in the end"
+        places = [sections.index(row["section"]) for row in own]
+        if own:
+            axes.plot([row["at"] for row in own], places, color=colour, marker=marker, ls="none", label=label)
+        for row, place in zip(own, places, strict=True):
+            above = {"textcoords": "offset points", "xytext": (0, 6), "ha": "center", "fontsize": 9}
+            axes.annotate(str(row["finished"]), (row["at"], place), **above)
+    axes.set(xlabel="disturbed after (s); above: runs finished by then", ylim=(-0.5, len(sections) - 0.3))
+    axes.set_yticks(range(len(sections)), sections)
     axes.grid(color=LIGHT)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure

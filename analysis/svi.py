@@ -52,7 +52,7 @@ def main(ndims: int = 5, steps: int = 1000, out: Path = Path("results/svi")) -> 
 
     run = Run.of(model, guide, data, objective="elbo", seed=0, steps=steps, history={"loss": losses})
     save_run(run, out)
-    plots.save(plots.posterior_figure(run.config, figures.truth), out / "posterior.png")
+    plots.save(plots.posterior_figure([(run.config, figures.truth)]), out / "posterior.png")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from common import obtain, parser_of_looks, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Config, OneBitData, Run, build, exact, fit
-from pyro_onebit.plots import DARK, GREY, LAYER_COLOURS, LAYER_NAMES, LIGHT
+from pyro_onebit.plots import DARK, GREY, LAYER_COLOURS, LAYER_NAMES, LIGHT, legend, ndims_axis
 
 FIGURES = ("loss", "mutual_information", "kl_aggregate")
 
@@ -56,7 +56,7 @@ def follow(config: Config, points: int = 40) -> dict[str, list[float]]:
 
 def draw(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[float]], config: Config) -> Figure:
     """Left: against ndims. Right: against training time."""
-    figure = Figure(figsize=(11.0, 4.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     sizes, times = figure.subplots(1, 2)
     for layers in sorted({row["layers"] for row in rows}):
         own = [row for row in rows if row["layers"] == layers]
@@ -70,18 +70,18 @@ def draw(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[floa
     best = [optimal_information(n, prob) for n in ndims]
     sizes.plot(ndims, best, color=DARK, ls="--", lw=1.2, label="$I(x; z_1)$ at the optimum, Gaussian $q$")
     colour = LAYER_COLOURS[config.layers]
-    times.plot(trace["step"], trace["mutual_information"], color=colour, label="$I(x; z)$")
-    times.plot(trace["step"], trace["kl_aggregate"], color=colour, ls=":", label="aggregate KL")
-    times.set_title(
-        f"{LAYER_NAMES[config.layers]}, $n = {config.ndims}$, from a start in which z carries nothing", fontsize=10
-    )
-    sizes.set(xlabel="dimensions $n$", ylabel="nats")
+    times.plot(trace["step"], trace["mutual_information"], color=colour)
+    times.plot(trace["step"], trace["kl_aggregate"], color=colour, ls=":")
+    times.set_title(f"{LAYER_NAMES[config.layers]}, $n = {config.ndims}$, during training")
+    sizes.set(ylabel="nats", title="after training")
     times.set(xlabel="step", ylabel="nats")
     for axes in (sizes, times):
         axes.axhline(OneBitData(1, prob).entropy, color=GREY, ls=":", label="the data's entropy")
-        axes.set(xscale="log", ylim=(-0.02, None))
-        axes.grid(color=LIGHT)
-        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
+        axes.set(ylim=(-0.02, None))
+    ndims_axis(sizes)
+    times.set_xscale("log")
+    times.grid(color=LIGHT)
+    legend(figure, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -228,7 +228,7 @@ class BitsData(_Words):
 class OneBitData(BitsData):
     r"""One bit of information, repeated in every dimension.
 
-    Codeword 0 is :math:`(0, \dots, 0)`, codeword 1 is :math:`(1, \dots, 1)`, and codeword 1 occurs
+    Codeword 0 is :math:`(0, \ldots, 0)`, codeword 1 is :math:`(1, \ldots, 1)`, and codeword 1 occurs
     with probability `prob`.
 
     Arguments:

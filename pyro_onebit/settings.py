@@ -91,7 +91,7 @@ class GridSettings(Settings):
             to choose from; the command imports them first.
     """
 
-    ndims: tuple[int, ...] = (1, 5, 10, 100, 1000)
+    ndims: tuple[int, ...] = (1, 2, 3, 5, 10, 100, 1000)
     layers: tuple[int, ...] = (1, 2)
     models: tuple[str, ...] = ()
     guides: tuple[str, ...] = ()

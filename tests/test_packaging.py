@@ -13,9 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-#: Dependencies that nothing imports: ArviZ writes its files with it, by name.
-BY_NAME = {"h5netcdf", "h5py"}
-#: What the README says in words of what `build` returns.
+#: Dependencies that nothing imports: ArviZ writes its files with them, by name, and a page holds Plotly's script.
+BY_NAME = {"h5netcdf", "h5py", "plotly"}
+#: What docs/bring_your_own.md says in words of what `build` returns.
 CONDITIONALS = """
 from torch import zeros
 
@@ -78,13 +78,16 @@ def test_dependencies_are_what_is_imported() -> None:
 def test_constraints_pin_what_the_tests_run_with() -> None:
     lines = text("constraints.txt").splitlines()
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
-    assert declared() | declared("test", "cluster") <= {distribution(line) for line in lines}
+    assert declared() | declared("test", "cluster", "docs") <= {distribution(line) for line in lines}
 
 
-def test_the_readme_s_python_is_typed(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", text("README.md"), re.MULTILINE | re.DOTALL)
-    assert blocks
-    scripts = {f"block_{number}.py": block for number, block in enumerate(blocks, 1)} | {"words.py": CONDITIONALS}
+def test_the_python_of_readme_and_docs_is_typed(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    scripts = {"words.py": CONDITIONALS}
+    for page in ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))):
+        blocks = re.findall(r"^```python\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
+        if blocks:
+            scripts[f"{Path(page).stem}.py"] = "\n".join(blocks)
+    assert len(scripts) > 2
     for name, script in scripts.items():
         (tmp_path / name).write_text(script, encoding="utf-8")
     # zuko has no types, and some of Pyro has none.

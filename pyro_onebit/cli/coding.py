@@ -55,7 +55,7 @@ class EncodeCommand(Command):
         codec = Codec(run.model, run.guide, run.data, dither=not self.naive, **settings)
         container, report = pack(codec, content, quiet=self.quiet)
         write_whole(self.out, container, MAGIC, force=self.force)
-        return _outcome(report)
+        return _outcome(report, f"{self.file}, {len(content)} bytes, is in {self.out}")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class DecodeCommand(Command):
         except InputError as error:
             raise InputError(f"cannot decode {self.container}: {error}") from None
         write_whole(self.file, content, force=self.force)
-        return _outcome(report)
+        return _outcome(report, f"{self.file} is restored: {len(content)} bytes, and their checksum fits")
 
 
 def _check_places(source: Path, target: Path) -> None:
@@ -101,8 +101,8 @@ def _check_places(source: Path, target: Path) -> None:
         raise InputError(f"{target} is the file that is read; choose another name for what is written")
 
 
-def _outcome(report: Report) -> Outcome:
-    text = f"{report.samples} samples in a container of {report.container_bytes} bytes"
+def _outcome(report: Report, done: str) -> Outcome:
+    text = f"{done}\n{report.samples} samples in a container of {report.container_bytes} bytes"
     if report.samples:
         text += (
             f"\nbits per sample: net {report.net:.4f}, initial {report.initial:.4f}; predicted {report.predicted:.4f} "

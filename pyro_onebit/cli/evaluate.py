@@ -39,7 +39,7 @@ class EvaluateCommand(Command):
         notes = "".join(f"{name}: {note}\n" for name, note in figures.notes.items())
         text = (
             f"{format_figures(run.metrics, figures.errors)}\n{notes}\n"
-            f"the decoder's threshold: {crossing}; an ideal model's: {' '.join(f'{cut:.5f}' for cut in ideal)}\n"
+            f"the decoder's threshold: {crossing}; an ideal model's: {' '.join(f'{cut:z.5f}' for cut in ideal)}\n"
             f"the codewords along {truth.latents[-1]}: {' '.join(order)}; what it says of each bit (nats): "
             f"{' '.join(f'{own:.5f}' for own in information)}\n{format_checks(checks)}"
         )

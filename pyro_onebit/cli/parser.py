@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
@@ -49,9 +51,15 @@ class Command:
 
 
 class _Parser(argparse.ArgumentParser):
+    #: Every command and flag that there is.
+    words: frozenset[str] = frozenset()
+
     def error(self, message: str) -> NoReturn:
-        """What was asked for is wrong: one line says it, without usage."""
-        raise InputError(f"{message}; see `{self.prog} --help`")
+        """What was asked for is wrong: one line says it, without usage, and what may have been meant."""
+        wrong = re.search(r"(?:invalid choice: '|unrecognized arguments: )([\w-]+)", message)
+        close = get_close_matches(wrong[1], self.words, 1) if wrong else []
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(f"{message}{hint}; see `{self.prog} --help`")
 
 
 def parse(
@@ -87,6 +95,7 @@ def parse(
         )
         _add_fields(own, kind, {})
         own.add_argument("--json", action="store_true", help="Print one JSON object.")
+        parser.words |= {name, *own._option_string_actions}
     given = vars(parser.parse_args(arguments))
     for source in given.pop("imports"):
         import_source(source)

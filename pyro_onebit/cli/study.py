@@ -71,7 +71,7 @@ class GridCommand(Command):
 
     def _run(self) -> Outcome:
         from pyro_onebit.plots import save_drawings
-        from pyro_onebit.reporting import claim_report, format_runs, write_report
+        from pyro_onebit.reporting import claim_report, findings, format_runs, write_report
         from pyro_onebit.studies import StudyGrid, acquire, claim_run, claim_tables, missing, records, run_path
 
         grid = StudyGrid(**vars(self.grid))
@@ -99,12 +99,17 @@ class GridCommand(Command):
         for name, reason in study.failures.items():
             say(f"{name} failed: {reason}")
         places = {"out": str(self.out), "figures": [str(path) for path in figures], "report": report or None}
-        content = {"rows": records(study.table), "failures": study.failures, **places}
+        found = findings(study.table)
+        content = {"rows": records(study.table), "findings": found, "failures": study.failures, **places}
         drawn = ", ".join(path.name for path in figures)
-        text = (
-            f"{format_runs(study.table, self._kind)}\n"
-            f"written to {self.out}: {self._kind}.csv, runs/, figures/ ({drawn})"
-        ) + (f"\nOpen {report}" if report else "")
+        text = "\n".join(
+            [
+                format_runs(study.table, self._kind),
+                f"written to {self.out}: {self._kind}.csv, runs/, figures/ ({drawn})",
+                *([f"Open {report}"] if report else []),
+                *found,
+            ]
+        )
         not_written = any(isinstance(why, InputError) for why in missed.values())
         return Outcome(content, text, code=2 if not_written else 1 if study.failures or missed else 0)
 
@@ -150,6 +155,30 @@ class StudyCommand(GridCommand):
         from pyro_onebit.plots import study_drawings
 
         return study_drawings(study)
+
+
+@dataclass(frozen=True)
+class DemoCommand(Command):
+    """Train one layer and two at n = 1, 2 and 100, in less than a minute; tell what came of it, and draw it.
+
+    Arguments:
+        out: Directory to write to, as `onebit study` does.
+        jobs: Processes, one thread each.
+        force: Replace files in the directory that are not this command's.
+        quiet: Show no progress bar.
+    """
+
+    out: Path = Path("results/demo")
+    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    force: bool = False
+    quiet: bool = False
+
+    def run(self) -> Outcome:
+        """Run such a study, and keep its findings."""
+        grid = GridSettings(ndims=(1, 2, 100))
+        study = StudyCommand(grid, out=self.out, jobs=self.jobs, force=self.force, quiet=self.quiet).run()
+        told = [*study.content["findings"], f"Look at {self.out / 'figures' / 'information.png'}"]
+        return Outcome(study.content, "\n".join(told), study.code)
 
 
 #: Every guide, where a latent is worth its cost.

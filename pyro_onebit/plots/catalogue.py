@@ -10,11 +10,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pyro_onebit.files import refuse_link
-from pyro_onebit.plots.losses import cost_figure, loss_figure
+from pyro_onebit.plots.losses import cost_figure, information_figure, loss_figure
 from pyro_onebit.plots.posteriors import aggregate_figure, comparison_figure, posterior_figure
-from pyro_onebit.plots.style import FAMILY, family_of, labels_of, own_style, save
+from pyro_onebit.plots.style import family_of, own_style, save
 from pyro_onebit.studies import Study
-from pyro_onebit.training import AnyConfig
 
 
 @dataclass(frozen=True)
@@ -31,29 +30,33 @@ def study_drawings(study: Study) -> Iterator[Drawing]:
     if study.table.empty:
         return
     yield Drawing(
+        "information",
+        partial(information_figure, study.table),
+        "Left: what the top latent carries of the bit. Right: what a datum costs. Dashed is the best that any decoder "
+        "can do with a Gaussian q(z1|x), dotted the data's entropy; crosses are the original experiment's published "
+        "estimates. With one dimension the latent is not worth its cost; with many it must carry the bit, and what a "
+        "Gaussian cannot give back of it is the distance to the entropy.",
+    )
+    yield Drawing(
         "loss",
         partial(loss_figure, study.table),
-        "Left: the reconstruction's cost per dimension. Right: the loss. The Gaussian's lowest possible loss is "
-        "dashed, the entropy dotted, rings are the original experiment's published estimates. With one dimension the "
-        "latent is not worth its cost; with many it must carry the bit, and what a Gaussian cannot give back of it is "
-        "the distance to the entropy.",
+        "Left: the loss above the lowest of the guide's family, on a log axis. Right: the reconstruction's cost per "
+        "dimension.",
+    )
+    largest = {family_of(config): (config, truth) for config, truth in sorted(study.truths, key=lambda p: p[0].ndims)}
+    yield Drawing(
+        "posterior",
+        partial(posterior_figure, [largest[family] for family in sorted(largest, key=str)]),
+        "The top latent at the most dimensions: q(z|x) of each codeword, filled; the learned model's exact posterior, "
+        "dotted; the aggregate q(z), dashed; the prior, grey. Where q(z|x) is not the posterior, nats that were spent "
+        "on the latent do not come back.",
     )
     yield Drawing(
         "aggregate",
         partial(aggregate_figure, study.truths),
-        "The aggregate posterior q(z) of the top latent for each number of dimensions, over the prior: where it is not "
-        "the prior, bits are spent that buy nothing.",
+        "The aggregate posterior q(z) of the top latent for each number of dimensions, over the prior, and their ratio "
+        "below: where it is not 1, bits are spent that buy nothing.",
     )
-    labels = labels_of(sorted({family_of(config) for config, _ in study.truths}, key=str))
-    largest = {family_of(config): (config, truth) for config, truth in sorted(study.truths, key=lambda p: p[0].ndims)}
-    for family, label in labels.items():
-        config, truth = largest[family]
-        yield Drawing(
-            f"posterior-{_file_name(config, labels)}-ndims{config.ndims}",
-            partial(posterior_figure, config, truth, label),
-            f"The top latent at n = {config.ndims}, {label}: q(z|x) of each codeword, the learned model's exact "
-            "posterior, the truncated normal that an ideal posterior is, and the prior.",
-        )
 
 
 def comparison_drawings(comparison: Study) -> Iterator[Drawing]:
@@ -68,17 +71,8 @@ def comparison_drawings(comparison: Study) -> Iterator[Drawing]:
     yield Drawing(
         "posteriors",
         partial(comparison_figure, comparison.truths),
-        "Each guide's q(z|x), filled, over the exact posterior of its model, dashed.",
+        "Each guide's q(z|x), filled, over the exact posterior of its model, dotted.",
     )
-
-
-def _file_name(config: AnyConfig, labels: dict[tuple[object, ...], str]) -> str:
-    """A family's part of a file's name: its number of layers, and whatever else tells it from others in the study."""
-    own = dict(zip(FAMILY, family_of(config), strict=True))
-    alike = [dict(zip(FAMILY, family, strict=True)) for family in labels]
-    alike = [other for other in alike if other["layers"] == own["layers"]]
-    more = [f"{own[name]}" for name in FAMILY if name != "layers" and len({other[name] for other in alike}) > 1]
-    return "-".join([f"layers{config.layers}", *more])
 
 
 def save_drawings(

@@ -21,18 +21,21 @@ from pyro_onebit.plots.style import (
     LAYER_COLOURS,
     LAYER_NAMES,
     LIGHT,
+    MARKERS,
     PALETTE,
     colours_of,
     family_of,
     labels_of,
     legend,
+    ndims_axis,
 )
 from pyro_onebit.studies import ORIGINAL
 from pyro_onebit.training import AnyConfig
 
-#: Reconstruction costs below this, zero included, are drawn here: a log axis must end, and so does
-#: what the quadrature resolves.
-FLOOR = 1e-10
+#: Smaller values, zero included, are drawn here: a log axis must end, and so does what the quadrature resolves.
+FLOORS = {"recon_per_dim": 1e-10, "above": 1e-8}
+#: Up to here the limit is drawn at every number of dimensions.
+_CORNER = range(1, 6)
 #: The most points at which the optimum is computed; each is a minimisation.
 _OPTIMA = 16
 #: Losses closer to the entropy than this are drawn here: below, training is done, and a log axis must end.
@@ -41,12 +44,12 @@ _LEAST = 1e-5
 _LEAST_ESTIMATE = 1e-4
 
 
-def loss_figure(table: pd.DataFrame) -> Figure:
-    """Reconstruction cost per dimension, and loss, against the number of dimensions.
+def information_figure(table: pd.DataFrame) -> Figure:
+    """What the latent carries, and what that costs, against the number of dimensions.
 
-    A marker is a run, a line joins the medians over seeds, a colour is a family: guide, objective and so on. Hollow
-    rings are the original experiment's published estimates. The optimum of a Gaussian q(z1|x) is dashed, the data's
-    entropy dotted: the least loss, and the cost of a dimension without a latent.
+    Left I_q(x; z) of the top latent, right the loss. A marker is a run, its colour and shape a family: guide, objective
+    and so on. Crosses are the original experiment's published estimates. What the best decoder does with the best
+    Gaussian q(z1|x) is dashed, the data's entropy dotted.
 
     Arguments:
         table: A study's table, all of one `prob` and one number of bits; nats per datum.
@@ -54,54 +57,115 @@ def loss_figure(table: pd.DataFrame) -> Figure:
     Raises:
         InputError: If `table` is empty, or holds several values of `prob` or `bits`.
     """
-    for name in ("prob", "bits"):
-        if len(values := sorted(set(table[name]))) != 1:
-            raise InputError(f"the table has {len(values)} values of {name} {values}; this figure shows exactly one")
-    prob, bits, entropy = (table[name].iloc[0] for name in ("prob", "bits", "entropy"))
+    prob, bits = _data_of(table)
+    entropy, best = table["entropy"].iloc[0], _optima(table, prob)
     entropy_name = f"${'' if bits == 1 else bits}" + (r"\ln 2$" if prob == 0.5 else f"H({prob:g})$")
-    families = dict(list(table.groupby(list(FAMILY), sort=True)))
-    labels, colours = labels_of(families), colours_of(families)
-    measured = set(zip(table["layers"], table["ndims"], strict=True))
-    published = pd.DataFrame(
-        [(*cell, *figures) for cell, figures in ORIGINAL.items() if cell in measured and (prob, bits) == (0.5, 1)],
-        columns=["layers", "ndims", "loss", "recon_per_dim"],
-    )
-    best = _optima(table, prob)
-
-    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     panels: Any = figure.subplots(1, 2)
-    for axes, column in zip(panels, ("recon_per_dim", "loss"), strict=True):
-        for family, own in families.items():
-            _draw(axes, own, column, color=colours[family], ls="none", marker="o", ms=3.5)
-            medians = own.groupby("ndims")[[column]].median().reset_index()
-            _draw(axes, medians, column, color=colours[family], label=labels[family])
-        for layers in sorted(set(published["layers"])):
-            label, style = f"{LAYER_NAMES[layers]}, as published", {"ls": "none", "marker": "o", "ms": 8, "mfc": "none"}
-            own = published[published["layers"] == layers]
-            _draw(axes, own, column, color=LAYER_COLOURS[layers], alpha=0.5, label=label, **style)
-        _draw(axes, best, column, color=DARK, ls="--", lw=1.2, label="optimum, Gaussian $q(z_1|x)$")
+    # Nothing joins the markers: between two numbers of dimensions a line would cut off the limit's corner.
+    for axes, column in zip(panels, ("mutual_information", "loss"), strict=True):
         axes.axhline(entropy, color=GREY, ls=":", label=entropy_name)
-        axes.set(xscale="log", xlabel="dimensions $n$")
-        axes.grid(color=LIGHT)
-    panels[0].set(yscale="log", ylabel="reconstruction cost per dimension (nats)")
-    panels[1].set(ylabel="loss (nats)")
+        if column in best:
+            axes.plot(best["ndims"], best[column], color=DARK, ls="--", lw=1.2, label="limit, Gaussian $q(z_1|x)$")
+        for family, style in _styles(table).items():
+            _draw(axes, _of(table, family), column, **style, ls="none", ms=5)
+        if column == "loss":
+            _draw_published(axes, table, column)
+        ndims_axis(axes)
+    panels[0].set(ylabel="$I(x; z)$ (nats)", title="what the latent carries", ylim=(-0.03, None))
+    panels[1].set(ylabel="loss (nats)", title="what a datum costs")
     legend(figure, loc="outside lower center", ncols=3)
     return figure
 
 
+def loss_figure(table: pd.DataFrame) -> Figure:
+    """What training leaves above the limit, and the reconstruction's cost, against the number of dimensions.
+
+    Left the loss above the lowest of the guide's family, where that is known; right the reconstruction's cost per
+    dimension. A marker is a run, a line joins the medians over seeds; otherwise as in `information_figure`.
+
+    Arguments:
+        table: A study's table, all of one `prob` and one number of bits; nats per datum.
+
+    Raises:
+        InputError: If `table` is empty, or holds several values of `prob` or `bits`.
+    """
+    best = _optima(table, _data_of(table)[0])
+    table = table.assign(above=table["loss"] - table["optimum"].astype(float))
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    panels: Any = figure.subplots(1, 2)
+    panels[1].plot(
+        best["ndims"], best["recon_per_dim"], color=DARK, ls="--", lw=1.2, label="limit, Gaussian $q(z_1|x)$"
+    )
+    for axes, column in zip(panels, ("above", "recon_per_dim"), strict=True):
+        for family, style in _styles(table).items():
+            own = _of(table, family)
+            _draw(axes, own, column, **style, ls="none", ms=4)
+            medians = own.groupby("ndims")[[column]].median().reset_index()
+            _draw(axes, medians, column, color=style["color"], lw=1.0)
+        ndims_axis(axes)
+        axes.set(yscale="log")
+    _draw_published(panels[1], table, "recon_per_dim")
+    panels[0].set(ylabel="loss above the family's limit (nats)", title="what training leaves")
+    panels[1].set(ylabel="reconstruction per dimension (nats)", title="what the latent does not say")
+    legend(figure, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _data_of(table: pd.DataFrame) -> tuple[float, int]:
+    """The one `prob` and the one number of bits that a table has."""
+    for name in ("prob", "bits"):
+        if len(values := sorted(set(table[name]))) != 1:
+            raise InputError(f"the table has {len(values)} values of {name} {values}; this figure shows exactly one")
+    return float(table["prob"].iloc[0]), int(table["bits"].iloc[0])
+
+
+def _of(table: pd.DataFrame, family: tuple[Any, ...]) -> pd.DataFrame:
+    return table[[own == family for own in table[list(FAMILY)].itertuples(index=False, name=None)]]
+
+
+def _styles(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """How each family is drawn, in order; the later, the smaller, so that none hides another."""
+    families = sorted(set(table[list(FAMILY)].itertuples(index=False, name=None)), key=str)
+    labels, colours = labels_of(families), colours_of(families)
+    return {
+        family: {"color": colours[family], "marker": MARKERS[i % len(MARKERS)], "label": labels[family]}
+        for i, family in enumerate(families)
+    }
+
+
 def _draw(axes: Axes, table: pd.DataFrame, column: str, **style: Any) -> None:
     values = table[column].to_numpy(float)
-    axes.plot(table["ndims"], np.maximum(values, FLOOR) if column == "recon_per_dim" else values, **style)
+    axes.plot(table["ndims"], np.maximum(values, FLOORS.get(column, -np.inf)), **style)
+
+
+def _draw_published(axes: Axes, table: pd.DataFrame, column: str) -> None:
+    """The original experiment's published estimates of the cells that the table has."""
+    place = ("loss", "recon_per_dim").index(column)
+    usual = table[(table["prob"] == 0.5) & (table["bits"] == 1)]
+    measured = set(usual[["layers", "ndims"]].itertuples(index=False, name=None))
+    for layers in sorted({layers for layers, _ in measured}):
+        own = [
+            (cell[1], figures[place]) for cell, figures in ORIGINAL.items() if cell in measured and cell[0] == layers
+        ]
+        if own:
+            label = f"{LAYER_NAMES[layers]}, as published"
+            style: dict[str, Any] = {"ls": "none", "marker": "x+"[layers - 1], "ms": 9, "color": LAYER_COLOURS[layers]}
+            axes.plot(*zip(*own, strict=True), **style, label=label)
 
 
 def _optima(table: pd.DataFrame, prob: float) -> pd.DataFrame:
-    """The Gaussian's optimum where it is measured; of one bit at whole numbers over the range and a little beyond."""
+    """The Gaussian's optimum where it is measured; of one bit at whole numbers in between, all small ones."""
     measured = {int(n): tuple(map(int, repeats.split())) for n, repeats in table[["ndims", "repeats"]].values}
     if (table["bits"] == 1).all():
-        spread = np.geomspace(min(measured) / 1.3, max(measured) * 1.3, _OPTIMA).round().clip(1, MAX_NDIMS)
-        measured |= {int(n): (int(n),) for n in spread}
+        least, most = min(measured), max(measured)
+        spread = np.geomspace(least, most, _OPTIMA).round().clip(1, MAX_NDIMS)
+        measured |= {int(n): (int(n),) for n in (*spread, *(n for n in _CORNER if least <= n <= most))}
     optima = {ndims: gaussian_optimum(make_data(measured[ndims], prob)) for ndims in sorted(measured)}
+    entropy = float(table["entropy"].iloc[0])
     rows = [{"ndims": n, "loss": best.loss, "recon_per_dim": best.recon / n} for n, best in optima.items()]
+    if (table["bits"] == 1).all():
+        rows = [{**row, "mutual_information": entropy - row["recon_per_dim"]} for row in rows]
     return pd.DataFrame(rows)
 
 
@@ -124,7 +188,11 @@ def cost_figure(table: pd.DataFrame) -> Figure:
         own = dict(list(table[table["ndims"] == ndims].groupby(list(FAMILY))))
         for i, (family, label) in enumerate(labels.items()):
             runs = own.get(family, table[:0])
-            style: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": "osD^vP*X"[i % 8], "ls": "none"}
+            style: dict[str, Any] = {
+                "color": PALETTE[i % len(PALETTE)],
+                "marker": MARKERS[i % len(MARKERS)],
+                "ls": "none",
+            }
             axes.plot(runs["seconds"], runs["gap_nats"].clip(lower=_LEAST), **style, label=label)
         axes.set(xscale="log", yscale="log", xlabel="seconds of training", title=f"$n = {ndims}$")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

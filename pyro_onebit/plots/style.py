@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_onebit.data import words_of
@@ -20,12 +21,11 @@ from pyro_onebit.training import AnyConfig, identity_of
 _DPI = 150
 #: What a figure's file is recognised by: matplotlib drew it, and it has a caption.
 _MARK = rb"\A\x89PNG[\s\S]{0,400}Matplotlib version[\s\S]{0,400}Description\0"
-#: Okabe and Ito's palette, which colour-blind readers can tell apart.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-_BLUE, _VERMILION, _GREEN, _PURPLE = PALETTE[:4]
-LAYER_COLOURS = {1: _BLUE, 2: _VERMILION}
-CODEWORD_COLOURS = (_GREEN, _PURPLE)
-PRIOR_COLOUR, IDEAL_COLOUR = _BLUE, _VERMILION
+#: Okabe and Ito's palette, which colour-blind readers can tell apart, in an order in which neighbours differ in grey.
+PALETTE = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#009E73", "#CC79A7")
+#: A marker for each colour: who sees no colour tells families by it.
+MARKERS = "osD^vP*X"
+LAYER_COLOURS = {1: PALETTE[0], 2: PALETTE[1]}
 DARK, GREY, LIGHT = "0.1", "0.6", "0.93"
 LAYER_NAMES = {1: "one layer", 2: "two layers"}
 
@@ -65,19 +65,24 @@ def colours_of(families: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str
 
 
 def codeword_colours(truth: Truth) -> list[Any]:
-    """A colour for each codeword: of many, along one map in the order in which they lie on the line."""
+    """A colour for each codeword: blue and orange of two; of many, from dark to light as they lie on the line."""
     count = len(truth.probs)
     if count == 2:
-        return list(CODEWORD_COLOURS)
-    # The map's ends are too dark or too light to tell from others.
-    return [
-        matplotlib.colormaps["turbo"](0.06 + 0.88 * place / (count - 1)) for place in truth.order.argsort().tolist()
-    ]
+        return list(PALETTE[:2])
+    # The map's end is too light to read on white.
+    return [matplotlib.colormaps["viridis"](0.94 * place / (count - 1)) for place in truth.order.argsort().tolist()]
 
 
 def word_names(config: AnyConfig, truth: Truth) -> list[str]:
     """What each codeword is called: its bits."""
     return ["".join(map(str, word)) for word in words_of(config.bits)][: len(truth.probs)]
+
+
+def ndims_axis(axes: Axes) -> None:
+    """The number of dimensions, on a log axis with ticks at 1, 10, 100 and so on."""
+    axes.set(xscale="log", xlabel="dimensions $n$")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(color=LIGHT)
 
 
 def legend(figure: Figure, **kwargs: Any) -> None:

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from pyro_onebit.errors import InputError
 from pyro_onebit.files import claim, read_table, read_whole, write_whole
 from pyro_onebit.plots import own_style, png, training_figure
+from pyro_onebit.reporting.sentences import findings
 from pyro_onebit.reporting.summary import summarise
 from pyro_onebit.reporting.tables import format_value, summary_columns
 from pyro_onebit.studies import (
@@ -102,14 +103,16 @@ def write_report(out: str | Path, *, force: bool = False) -> Path:
     environment.filters |= {"shown": lambda column, value: format_value(value, column), "wrapped": _wrapped}
     environment.tests["text_type"] = lambda kind: kind is str
     study = out / STUDY_FILE
+    runs = tables.get("results", tables.get("comparison", pd.DataFrame()))
     page = environment.get_template("report.html.j2").render(
         title=f"{out.resolve().name}: the one-bit VAE",
         lead=_lead(tables),
         settings=read_study(study).to_toml() if study.exists() else "",
         repeat=f"onebit {'compare' if 'comparison' in tables else 'study'} --config {STUDY_FILE}",
-        summary=_summary(tables.get("results", pd.DataFrame())),
+        findings=findings(runs),
+        summary=_summary(runs),
         tables=[_shown(kind, table) for kind, table in tables.items()],
-        pictures=[_picture(path) for path in sorted((out / "figures").glob("*.png"))],
+        pictures=[_picture(path) for path in sorted((out / "figures").glob("*.png"), key=_place)],
         training=_training(out),
         versions=_versions(out),
         version=version("pyro-onebit"),
@@ -159,6 +162,14 @@ def _summary(table: pd.DataFrame) -> _Table | None:
 def _shown(kind: Kind, table: pd.DataFrame) -> _Table:
     full = table if kind == "failures" else with_derived(table)
     return _Table(_TITLES[kind], f"{kind}.csv", shown_columns(kind, full), records(full))
+
+
+#: The figures that come first, in this order.
+_FIRST = ("information", "posteriors", "posterior", "aggregate")
+
+
+def _place(path: Path) -> tuple[int, str]:
+    return (_FIRST.index(path.stem) if path.stem in _FIRST else len(_FIRST), path.name)
 
 
 def _picture(path: Path) -> _Picture:

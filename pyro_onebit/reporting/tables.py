@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from pyro_onebit.studies import CELL, COLUMNS, Column, Kind, shown_columns, with
 
 #: Of more runs than a screen has lines, a terminal shows the cells.
 _LINES = 60
+#: From here on a number is shown by its power of ten.
+_LONG = 1e9
+#: As wide as a file.
+_ENDLESS = 100_000
 
 
 def format_value(value: Any, column: Column) -> str:
@@ -23,7 +28,10 @@ def format_value(value: Any, column: Column) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) and math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return format(value, column.format) if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    # "z": what rounds to nothing has no sign. And no table is as wide as a number without end.
+    return format(value, ".3e" if abs(value) >= _LONG else f"z{column.format}")
 
 
 def _lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> list[list[str]]:
@@ -31,21 +39,37 @@ def _lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> list
     return [header, *([format_value(row.get(column.name), column) for column in columns] for row in rows)]
 
 
-def text_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], note: str = "") -> str:
+def text_table(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], note: str = "", width: int | None = None
+) -> str:
     """Rows as aligned text.
+
+    What is wider than a terminal is shown in several tables, one below the other; each begins with the columns that
+    stand before the first bar.
 
     Arguments:
         rows: The rows.
         columns: What to show of them.
         note: What stands below.
+        width: How many characters fit; None: what standard output's terminal has, and without one, all.
     """
-    cells = _lines(rows, columns)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    bars = ["│ " if column.bar else "" for column in columns]
-    header, *lines = [
-        " ".join(bar + cell.rjust(width) for bar, cell, width in zip(bars, line, widths, strict=True)) for line in cells
+    width = width or shutil.get_terminal_size((_ENDLESS, 1)).columns
+    cells = list(zip(*_lines(rows, columns), strict=True))
+    shown = [
+        [("│ " if column.bar else "") + cell.rjust(max(map(len, own))) for cell in own]
+        for column, own in zip(columns, cells, strict=True)
     ]
-    return "\n".join([header, "─" * len(header), *lines, *([note] if note else [])])
+    first = next((i for i, column in enumerate(columns) if column.bar), len(columns))
+    parts = [shown[:first]]
+    for column in shown[first:]:
+        if len(parts[-1]) > first and sum(len(own[0]) + 1 for own in parts[-1]) + len(column[0]) > width:
+            parts.append(shown[:first])
+        parts[-1].append(column)
+    tables = []
+    for part in parts:
+        header, *lines = [" ".join(line) for line in zip(*part, strict=True)]
+        tables.append("\n".join([header, "─" * len(header), *lines]))
+    return "\n\n".join(tables) + (f"\n{note}" if note else "")
 
 
 def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> str:
@@ -59,7 +83,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 _NOTES = {
-    "results": "nats per datum; limit: the lowest loss of the guide's family, where it is known (see the README)",
+    "results": "nats per datum; limit: the lowest loss of the guide's family (docs/glossary.md)",
     "comparison": (
         "nats; gap: of the loss to the entropy; approx., amort.: the parts of KL(q‖p); ideal: the family's gap to an\n"
         "ideal threshold decoder's posterior; bent: by how much the learned posterior is closer to the family than that"

@@ -35,6 +35,8 @@ class _Left(Enum):
 _Task = tuple[Snapshot, Callable[[Config, Path], Any], int, Config, Path, bool]
 _Runner = Callable[[Iterable[_Task], int], Iterator[tuple[int, Any]]]
 _ALONE = Lock()
+#: Beside the bar stand so many of the runs that are trained at the moment.
+_TOLD = 2
 #: What a process takes that has imported all, before it trains.
 _PROCESS_BYTES = 2e8
 #: Seconds after which a cluster without workers is given up.
@@ -98,6 +100,7 @@ def run_all(
     for path in {path.parent for path in paths} | set(paths):
         refuse_link(path)
     full: list[WriteError] = []
+    running: list[int] = []
     share = True
     registered = snapshot()
 
@@ -105,7 +108,13 @@ def run_all(
         for i in indices:
             if full:
                 return
+            running.append(i)
+            tell()
             yield registered, work, i, configs[i], paths[i], share
+
+    def tell() -> None:
+        now = [f"n = {configs[i].ndims} with {configs[i].layers} layer{'s' * (configs[i].layers > 1)}" for i in running]
+        bar.set_postfix_str("; ".join(now[:_TOLD]))
 
     def ended(i: int, result: Any) -> tuple[int, Any]:
         waiting.remove(i)
@@ -121,6 +130,7 @@ def run_all(
         while waiting and not full:
             killed: list[int] = []
             for i, result in run(tasks(tuple(waiting)), min(jobs, len(waiting))):
+                running.remove(i)
                 if isinstance(result, WriteError):
                     full.append(result)
                 elif result is Lost.KILLED:
@@ -131,6 +141,7 @@ def run_all(
             for i in killed:
                 # Alone: it may have been killed for the memory that others took.
                 for _, result in run(tasks([i]), 1):
+                    running.remove(i)
                     if isinstance(result, WriteError):
                         full.append(result)
                     else:

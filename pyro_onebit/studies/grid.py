@@ -35,9 +35,12 @@ class StudyGrid(GridSettings):
         """The configurations, every combination once.
 
         Raises:
-            InputError: If a value is out of range, a name is unknown, a model's or a guide's number of layers is not
-                asked for, or there are more than 100,000.
+            InputError: If a value is out of range, a list is empty, a name is unknown, a model's or a guide's number of
+                layers is not asked for, or there are more than 100,000.
         """
+        for name in ("ndims", "layers", "seeds"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty; a study needs at least one")
         if self.repeats and self.ndims != StudyGrid.ndims:
             raise InputError(f"repeats is given, and with it ndims {sum(self.repeats)}; leave ndims out")
         all_ndims = (sum(self.repeats),) if self.repeats else self.ndims

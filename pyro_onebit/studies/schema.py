@@ -124,7 +124,9 @@ COLUMNS = (
         optional=True,
         derived=lambda table: table["loss"] - table["optimum"].astype(float),
     ),
-    _nats("original", "the original experiment's loss", shown=_RESULTS, optional=True, derived=_original(0)),
+    _nats(
+        "original", "the original experiment's loss", "orig. loss", shown=_RESULTS, optional=True, derived=_original(0)
+    ),
     _nats("entropy", "of the data"),
     _of_gap("gap_nats", "loss above the entropy", "gap", over_seeds={"worst_gap": "max", "best_gap": "min"}),
     _of_gap("gap_bits", "loss above the entropy", "bits", "bits", over_seeds={}),
@@ -141,7 +143,7 @@ COLUMNS = (
     _nats(
         "original_recon",
         "the original experiment's",
-        "original",
+        "orig. recon",
         format=".2e",
         shown=_RESULTS,
         optional=True,

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 from pyro_onebit import GaussianGuide, register_guide
 from pyro_onebit.cli import main
 from pyro_onebit.files import read_table
+from pyro_onebit.settings import GridSettings
 from pyro_onebit.studies import check_table, columns_of, records
 
 
@@ -127,9 +129,8 @@ def test_study(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     ]
     assert printed["rows"] == rows
     assert len(list((tmp_path / "runs").iterdir())) == 8
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
-        *("aggregate.png", "loss.png", "posterior-layers1-ndims3.png", "posterior-layers2-ndims3.png")
-    ]
+    drawn = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert drawn == ["aggregate.png", "information.png", "loss.png", "posterior.png"]
     # A run is the same alone, in one process, and beside others.
     alone = tmp_path / "alone"
     main(["train", "--ndims", "3", "--layers", "2", "--seed", "1", "--steps", "3", "--quiet", "--out", str(alone)])
@@ -211,3 +212,29 @@ def test_the_installed_command(run_directory: Path) -> None:
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")
     assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [(["stduy"], "study"), (["study", "--ndim", "5"], "--ndims"), (["train", "--sed=1"], "--seed")],
+)
+def test_what_may_have_been_meant(arguments: list[str], meant: str, capsys: pytest.CaptureFixture) -> None:
+    assert main([*arguments, *(["--out", "x"] if arguments[0] == "train" else [])]) == 2
+    assert f"; did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_an_empty_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "study.toml").write_text("seeds = []")
+    assert main(["study", "--config", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert "seeds is empty" in capsys.readouterr().err
+
+
+def test_the_demo_tells_what_came_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyro_onebit.cli.study.GridSettings", partial(GridSettings, steps=3))
+    assert main(["demo", "--jobs", "1", "--quiet", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 4
+    assert told[0].startswith("The latent is ")
+    assert (tmp_path / "figures" / "information.png").exists()

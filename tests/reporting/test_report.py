@@ -42,9 +42,9 @@ class Parsed(HTMLParser):
 def test_what_is_in_it(study: Path) -> None:
     text = (study / "report.html").read_text()
     page = Parsed(text)
-    assert len(page.all("img")) == 4  # loss, aggregate, one posterior, training
+    assert len(page.all("img")) == 5  # information, loss, posterior, aggregate, training
     assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in page.all("img"))
-    assert len(page.all("figcaption")) == 4
+    assert len(page.all("figcaption")) == 5
     assert "ndims = [3, 5]" in text
     assert "pyro-ppl" in text
     assert "2 runs finished, 0 failed" in text
@@ -64,7 +64,7 @@ def test_failures_and_names_are_text(study: Path, tmp_path: Path) -> None:
     assert "1 failed" in text
     assert "&lt;script&gt;alert(1)" in text
     assert len(Parsed(text).all("script")) == 1
-    assert len(Parsed(text).all("img")) == 4
+    assert len(Parsed(text).all("img")) == 5
 
 
 def test_a_comparison_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -133,6 +133,21 @@ def test_text_tables() -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_table_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts, of which each begins with what says which run it is; nothing is left out, and no zero has a sign."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    table = to_table([metrics(seed=seed) | {"kl2": -1e-9} for seed in range(3)], "results")
+    lines = format_runs(table, "results").splitlines()
+    assert max(map(len, lines)) <= width
+    monkeypatch.setenv("COLUMNS", "1000")
+    whole = format_runs(table, "results").splitlines()
+    heads = " ".join(line for line in lines if line.startswith("layers"))
+    assert set(whole[0].split()) == set(heads.split())
+    assert len(lines) - len(whole) in (0, len(whole))
+    assert "-0.0000" not in "".join(whole)
+
+
 def test_of_many_runs_a_line_for_each_cell() -> None:
     table = to_table([metrics(seed=seed) for seed in range(61)], "results")
     assert len(format_runs(table, "results").splitlines()) == 4

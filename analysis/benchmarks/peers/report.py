@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from peers.measure import CONTENDERS, MARGIN, PEERS, Row
-from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES, PALETTE
+from pyro_onebit.plots import LAYER_COLOURS, LAYER_NAMES, PALETTE, ndims_axis
 
 CELL = ["layers", "ndims"]
 TITLES = {
@@ -78,6 +79,9 @@ def plot(tables: dict[str, pd.DataFrame]) -> Figure:
             ax.set_yticks([])
         elif logarithmic:
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_locator(NullLocator())
         else:
             ax.set_ylim(0)
     return figure
@@ -111,7 +115,7 @@ def plot_lines(ax: Axes, table: pd.DataFrame, column: str) -> None:
     if x == "runs":
         ax.set(xlabel="runs in the study", xticks=table[x])
     else:
-        ax.set(xlabel="dimensions n", xscale="log")
+        ndims_axis(ax)
     if column == "ratio":
         ax.axhline(1.5, color="black", linestyle=":", label="goal")
     ax.legend(fontsize="small")
