@@ -56,7 +56,7 @@ def draw(table: pd.DataFrame) -> Figure:
         trained = own.dropna(subset=["learned"])
         errors = [trained["learned"] - trained["least"], trained["most"] - trained["learned"]]
         axes.errorbar(trained["repeats"], trained["learned"], errors, fmt="o", ms=5, capsize=3, color=PALETTE[i])
-    axes.axhline(math.log(2.0), color=GREY, ls=":", label=r"$\\ln 2$, all of it")
+    axes.axhline(math.log(2.0), color=GREY, ls=":", label=r"$\ln 2$, all of it")
     axes.errorbar([], [], [], fmt="o", ms=5, color="0.3", label="learned: median, least, most")
     axes.set(xscale="log", xlabel="dimensions in which the bit is repeated", ylabel="what z says of the bit (nats)")
     axes.set_xticks(sorted(set(table["repeats"])), [f"{r}" for r in sorted(set(table["repeats"]))])

@@ -90,7 +90,8 @@ def gaussian_optimum(data: int | DataLike, prob: float = 0.5, *, order: Sequence
     Arguments:
         data: The codewords; a number stands for `OneBitData` of so many dimensions.
         prob: The probability of codeword 1, if `data` is a number.
-        order: The codewords' numbers along z, from which alone to search: the result is a local optimum.
+        order: The codewords' numbers along z, in which alone to search: the result is a local optimum, in that order
+            if one was found there.
 
     Raises:
         InputError: If `ndims` or `prob` is out of range, or `order` does not name each codeword once.
@@ -133,6 +134,8 @@ def _two_words(ndims: int, prob: float) -> GaussianOptimum:
 
 #: Codewords of all random orders together from which many of them are searched; columns whose orders are all tried.
 _RANDOM_WORDS, _MOST_COLUMNS = 320, 4
+#: Where a search in one order starts: scales in units of the distance to the nearer neighbour; means that count as one.
+_WIDTHS, _CLOSE = (0.3, 0.2, 0.1, 0.05), 1e-3
 #: Standard deviations of each codeword that are integrated over.
 _REACH = 8.5
 #: Panels of 16 nodes for each codeword: in a search, and for its result.
@@ -193,8 +196,11 @@ def _many_words(
 ) -> GaussianOptimum:
     """Minimise over all means and scales, from several orders of the codewords and from z unused."""
     coarse, fine = (_Cost(words, counts, probs, panels) for panels in (_COARSE, _FINE))
-    starts = [_places(order, probs)] if order else list(_starts(words, counts, probs))
+    starts = [_places(order, probs, width=width) for width in _WIDTHS] if order else _starts(words, counts, probs)
     found = sorted((coarse.lowest(start) for start in starts), key=lambda end: end[0])
+    # A search's first steps are long: they may lead out of the order.
+    kept = [end for end in found if order and all(np.diff(end[1][list(order)]) > -_CLOSE)]
+    found = kept or found
     loss, v = min((fine.lowest(end) for _, end in found[:2]), key=lambda end: end[0])
     unused = float(fine(torch.zeros(2 * len(words), dtype=torch.float64)))
     # Where z is not worth its cost the search creeps towards "unused" without arriving.
@@ -248,18 +254,20 @@ def quantile_places(order: Sequence[int], probs: Sequence[float]) -> tuple[tuple
     return tuple(loc.tolist()), tuple(np.exp(log_scale).tolist())
 
 
-def _places(order: Sequence[int], probs: Sequence[float], alike: Sequence[Any] | None = None) -> np.ndarray:
+def _places(
+    order: Sequence[int], probs: Sequence[float], alike: Sequence[Any] | None = None, width: float = 0.3
+) -> np.ndarray:
     """Means and logarithms of scales of codewords that share the prior in an order; what is alike shares a place."""
     share = np.array([probs[c] for c in order])
     names = list(range(len(order))) if alike is None else [alike[c] for c in order]
     groups = np.array([names.index(name) for name in names])
-    width = np.array([share[groups == group].sum() for group in groups])
+    own = np.array([share[groups == group].sum() for group in groups])
     upper = np.array([share[groups <= group].sum() for group in groups])
-    loc = 1.1 * ndtri(upper - 0.5 * width)
+    loc = 1.1 * ndtri(upper - 0.5 * own)
     apart = np.diff(np.unique(loc), prepend=-np.inf, append=np.inf)
     nearest = np.minimum(apart[:-1], apart[1:])[np.searchsorted(np.unique(loc), loc)]
     v = np.empty(2 * len(order))
-    v[list(order)], v[len(order) + np.array(order)] = loc, np.log(0.3 * nearest)
+    v[list(order)], v[len(order) + np.array(order)] = loc, np.log(width * nearest)
     return v
 
 

@@ -153,14 +153,13 @@ class Config(RunSettings):
         )
 
     def _analytic_start(self) -> Start:
-        """Around the best Gaussian; of several bits around the prior's intervals in the order of the Gray code."""
-        if self.bits > 1 and self.ndims > self.bits:
+        """Around the best Gaussian; of several bits with the codewords in the order of the Gray code."""
+        if self.layers == 2 and self.ndims > self.bits:
             loc, scale = quantile_places(gray_code(self.dealt), word_probs([self.prob] * self.bits))
-            start = start_around(loc, scale, self.layers, self.ndims)
-            return replace(start, head=1.0) if self.layers == 1 else start
-        if self.layers == 2 and self.ndims > 1:
-            return start_around((-1.0, 1.0), (0.1, 0.1), 2, self.ndims)
-        best = gaussian_optimum(self.data)
+            if self.bits == 1:
+                loc, scale = (-1.0, 1.0), (0.1, 0.1)
+            return start_around(loc, scale, 2, self.ndims)
+        best = gaussian_optimum(self.data, order=None if self.bits == 1 else gray_code(self.dealt))
         return start_around(best.loc, best.scale, self.layers, self.ndims)
 
     def _given(self, *names: str) -> dict[str, Any]:

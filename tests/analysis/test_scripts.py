@@ -83,7 +83,7 @@ def test_every_script_is_tested() -> None:
         str(path.relative_to(ANALYSIS)) for folder in ("", "benchmarks") for path in (ANALYSIS / folder).glob("*.py")
     }
     # Environments take minutes to make, and a package index to make them from.
-    assert scripts - {"common.py", "benchmarks/versions.py"} == {"svi.py", *SMALL, *PLAIN}
+    assert scripts - {"codebooks.py", "common.py", "benchmarks/versions.py"} == {"svi.py", *SMALL, *PLAIN}
 
 
 def test_scripts_import_public_names_only() -> None:
@@ -139,6 +139,18 @@ ANSWERS = {
         lambda table: worst(table, "worst", case="top_down_flow"),
     ),
     "reliability.py": (r"default: \d+ of 4 runs collapsed; the worst ends ([\d.]+)", lambda t: worst(t, "worst")),
+    "gray_code.py": (
+        r"analytic start .* the worst run ends ([\d.]+) above",
+        lambda table: worst(table, "worst", start="analytic"),
+    ),
+    "which_bits.py": (
+        r"beside bits of 5 repeats is held from 1 repeats on \(([\d.]+) nats",
+        lambda table: worst(table, "held", company="5", repeats=1),
+    ),
+    "amortisation.py": (
+        r"training from 4 to 4 the amortisation gap goes from ([\d.e+-]+)",
+        lambda table: worst(table, "median", varied="steps"),
+    ),
     "benchmarks/outside.py": (
         r"(\d+) attempts: tracebacks 0, wrong results 0",
         lambda table: float(table["tried"].sum()),
