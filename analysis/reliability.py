@@ -112,7 +112,7 @@ def answer(table: pd.DataFrame) -> str:
 def main(args: argparse.Namespace) -> None:
     """Train, summarise, draw, answer."""
     runs = train(args)
-    table = summarise(runs, CELL)[[*CELL, *SUMMARY]]
+    table = summarise(runs.assign(bits=1), CELL)[[*CELL, *SUMMARY]]
     write_table(args.out / "reliability.csv", table)
     save(strip_plot(runs), args.out / "reliability.png")
     columns = [Column("preset"), Column("start"), *summary_columns(table.drop(columns=["preset", "start"]))]
