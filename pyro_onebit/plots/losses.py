@@ -91,7 +91,8 @@ def loss_figure(table: pd.DataFrame) -> Figure:
         InputError: If `table` is empty, or holds several values of `prob` or `bits`.
     """
     best = _optima(table, _data_of(table)[0])
-    table = table.assign(above=table["loss"] - table["optimum"].astype(float))
+    # Below the quadrature's own error a distance says nothing more.
+    table = table.assign(above=(table["loss"] - table["optimum"].astype(float)).clip(lower=1e-8))
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     panels: Any = figure.subplots(1, 2)
     panels[1].plot(
@@ -104,7 +105,9 @@ def loss_figure(table: pd.DataFrame) -> Figure:
             medians = own.groupby("ndims")[[column]].median().reset_index()
             _draw(axes, medians, column, color=style["color"], lw=1.0)
         ndims_axis(axes)
-        axes.set(yscale="log")
+        # A family's limit may not be known.
+        if table[column].notna().any():
+            axes.set(yscale="log")
     _draw_published(panels[1], table, "recon_per_dim")
     panels[0].set(ylabel="loss above the family's limit (nats)", title="what training leaves")
     panels[1].set(ylabel="reconstruction per dimension (nats)", title="what the latent does not say")

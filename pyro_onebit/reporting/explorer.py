@@ -23,7 +23,7 @@ from torch import Tensor
 from pyro_onebit import exact
 from pyro_onebit.data import OneBitData
 from pyro_onebit.display import progress
-from pyro_onebit.files import write_whole
+from pyro_onebit.files import claim, write_whole
 from pyro_onebit.plots import PALETTE
 from pyro_onebit.training import Config, build
 
@@ -186,6 +186,7 @@ def write_explorer(path: str | Path, ndims: Sequence[int] = NDIMS, *, quiet: boo
         InputError: If there is another file.
         WriteError: If it cannot be written.
     """
+    claim(Path(path), _MARK, force=force)
     environment = Environment(
         loader=PackageLoader("pyro_onebit.reporting", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

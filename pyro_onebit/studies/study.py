@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -132,7 +132,7 @@ def write_failures(failures: Mapping[Config, str], out: Path) -> None:
     """Write ``failures.csv``, a row for each run that failed; if none did, there is no such file."""
     path = out / "failures.csv"
     if failures:
-        rows = [{**asdict(config), "run": run_name(config), "reason": why} for config, why in failures.items()]
+        rows = [{**identity_of(config), "run": run_name(config), "reason": why} for config, why in failures.items()]
         write_table(path, to_table(rows, "failures"))
     else:
         remove(path, _MARK)

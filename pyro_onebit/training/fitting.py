@@ -83,7 +83,7 @@ def fit(
         InputError: If `data`, `model` or `guide` is not the configuration's, or a step needs more memory than there is.
     """
     if (data.repeats, data.bit_probs) != (config.data.repeats, config.data.bit_probs):
-        raise InputError(f"data is {data}; the configuration has {config}")
+        raise InputError(f"data is {data}; the configuration's is {config.data}")
     own_model, own_guide, _ = build(config)
     for what, given, own in (("model", model, own_model), ("guide", guide, own_guide)):
         # Not a subclass, which may compute something else and would be saved, and loaded, as what it is not.

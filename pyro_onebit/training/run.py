@@ -149,7 +149,9 @@ class Run(Shown):
 
     def shown(self) -> dict[str, Any]:
         """What identifies it, and its figures if it was judged."""
-        return identity_of(self.config) | self.metrics
+        known = identity_of(self.config) | self.metrics
+        plain = {"bits", "repeats"} if self.config.bits == 1 else set()
+        return {name: value for name, value in known.items() if name not in plain}
 
     def judge(self) -> Evaluation:
         """Compute `metrics` and `truth` from the parameters, by quadrature, on any number of threads alike."""

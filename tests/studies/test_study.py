@@ -25,6 +25,7 @@ from pyro_onebit.studies import (
     StateFile,
     StudyGrid,
     acquire,
+    check_table,
     is_busy,
     load_run,
     read_study,
@@ -200,7 +201,7 @@ def test_a_table_is_of_all_that_is_finished(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("pyro_onebit.studies.study.run_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_study(configs, tmp_path, 1)
-    pd.testing.assert_frame_equal(read_table(tmp_path / "results.csv"), table)
+    pd.testing.assert_frame_equal(check_table(read_table(tmp_path / "results.csv"), "results"), table)
 
 
 def test_only_what_is_missing_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -344,7 +345,7 @@ def test_a_cluster_that_loses_a_worker(tmp_path: Path) -> None:
         for process in processes:
             process.kill()
             process.wait()
-    rows = records(read_table(out / "results.csv"))
+    rows = records(check_table(read_table(out / "results.csv"), "results"))
     assert [row["seed"] for row in rows] == list(range(6))
     alone = train(Config(ndims=3, steps=20, seed=5), tmp_path / "alone")
     assert without_seconds(rows)[5] == without_seconds([alone.metrics])[0]

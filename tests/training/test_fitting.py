@@ -251,7 +251,7 @@ def test_configurations_that_are_wrong(change: dict, message: str) -> None:
 def test_data_of_another_configuration() -> None:
     config = Config(ndims=3, steps=1)
     model, guide, _ = build(config)
-    with pytest.raises(InputError, match=r"data has ndims 3 and prob 0\.2"):
+    with pytest.raises(InputError, match=r"data is OneBitData\(ndims=3, prob=0\.2, .*; the configuration's is One"):
         fit(model, guide, OneBitData(3, 0.2), config)
 
 
