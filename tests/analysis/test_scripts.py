@@ -46,7 +46,7 @@ SMALL = {
         *("--most", "1", "--widths", "2", "--trainings", "4"),
         *("--repeat", "2", "--seeds", "0", "--steps", "4", "--jobs", "1"),
     ],
-    "ablation.py": ["--ndims", "3", "--seeds", "2", "--steps", "2", "--jobs", "1"],
+    "ablation.py": ["--ndims", "3", "--seeds", "1", "--steps", "2", "--jobs", "1"],
     "factorisations.py": [*QUICK, "--seeds", "0", "--cases", "top_down_flow", "learned_prior"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
     "benchmarks/training.py": [
