@@ -247,6 +247,7 @@ class _Training:
         """The exact loss; other figures may be unknown."""
         figures = self.run.judge()
         if figures["loss"] is None:
+            self.run.metrics, self.run.truth = {}, None
             raise ArithmeticError(f"the outcome's exact loss is not known: {figures.notes['loss']}")
         return figures["loss"]
 

@@ -2,6 +2,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,9 +10,9 @@ import torch
 from conftest import SEED
 from safetensors.torch import load_file, save_file
 
-from pyro_onebit import Config, InputError, Run, build, exact, fit, load_run, save_run
+from pyro_onebit import Config, InputError, Run, TrainingError, build, exact, fit, load_run, save_run
 from pyro_onebit.files import read_table, write_table, write_whole
-from pyro_onebit.studies import columns_of, records
+from pyro_onebit.studies import columns_of, records, train
 
 PARAMETERS = "parameters.safetensors"
 
@@ -49,6 +50,19 @@ def test_metrics_are_the_columns_of_the_results(saved: Path) -> None:
 def test_a_figure_that_is_not_known_stays_so(run: Run, tmp_path: Path) -> None:
     save_run(replace(run, metrics={**run.metrics, "kl1": None}), tmp_path / "run")
     assert load_run(tmp_path / "run").metrics["kl1"] is None
+
+
+def test_a_loss_that_is_not_known_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*programs: Any) -> exact.Evaluation:
+        figures = exact.evaluate(*programs)
+        figures["loss"] = None
+        figures.notes["loss"] = "for a test"
+        return figures
+
+    monkeypatch.setattr("pyro_onebit.training.run.evaluate", unknown)
+    with pytest.raises(TrainingError, match="loss is not known: for a test"):
+        train(Config(ndims=2, steps=2), tmp_path / "run")
+    assert (tmp_path / "run" / PARAMETERS).exists()
 
 
 def test_parameters_are_safetensors(saved: Path, run: Run) -> None:
