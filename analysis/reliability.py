@@ -103,7 +103,7 @@ def answer(table: pd.DataFrame) -> str:
 
 def main(args: argparse.Namespace) -> None:
     """Train, summarise, draw, answer."""
-    runs = train(args)
+    runs = train(args).sort_values(KEY, ignore_index=True)
     table = summarise(runs.assign(bits=1), CELL)[[*CELL, *SUMMARY]]
     write_table(args.out / "reliability.csv", table)
     save(strip_plot(runs), args.out / "reliability.png")
