@@ -65,18 +65,30 @@ def strip_plot(table: pd.DataFrame) -> Figure:
     for axes, layers in zip(panels[:, 0], all_layers, strict=True):
         of_layers = table[table["layers"] == layers]
         cells = sorted(set(of_layers[["ndims", "prob"]].itertuples(index=False, name=None)))
-        for i, way in enumerate(ways):
+        # Each cell's own ways side by side, around its tick.
+        held = {
+            cell: [way for way in ways if way in set(own["way"])] for cell, own in of_layers.groupby(["ndims", "prob"])
+        }
+        for way in ways:
             own = of_layers[of_layers["way"] == way]
-            shift = 0.25 * (i - (len(ways) - 1) / 2)
-            place = [cells.index((row.ndims, row.prob)) + shift + 0.008 * (row.seed - 10) for row in own.itertuples()]
+            place = []
+            for row in own.itertuples():
+                beside = held[row.ndims, row.prob]
+                shift = 0.2 * (beside.index(way) - (len(beside) - 1) / 2)
+                place.append(cells.index((row.ndims, row.prob)) + shift + 0.008 * (row.seed - 10))
             # Below the quadrature's own error a distance says nothing more.
             height = (own["loss"] - own["optimum"]).clip(lower=1e-8)
             place_of = WAYS.index(way)
             style: dict[str, Any] = {"color": PALETTE[place_of], "marker": MARKERS[place_of], "label": way}
             axes.plot(place, height, ls="none", ms=3, alpha=0.7, **style)
-        labels = [f"{_short(n)}" + f"\np = {p:g}" * (p != 0.5) for n, p in cells]
+        labels = [f"{_short(n)}" + f"\n{p:g}" * (p != 0.5) for n, p in cells]
         axes.set_xticks(range(len(cells)), labels, fontsize=9)
-        axes.set(yscale="log", ylabel="loss above the limit (nats)", title=LAYER_NAMES[layers], xlabel="dimensions $n$")
+        axes.set(
+            yscale="log",
+            ylabel="loss above the limit (nats)",
+            title=LAYER_NAMES[layers],
+            xlabel="dimensions $n$, and probability if not ½",
+        )
         axes.grid(axis="y", color=LIGHT)
     legend(figure, loc="outside lower center", ncols=3)
     return figure
