@@ -26,6 +26,7 @@ from torch import Tensor
 from pyro_onebit.data import OneBitData, gray_code
 from pyro_onebit.errors import InputError
 from pyro_onebit.programs import DataLike
+from pyro_onebit.quadrature import Grid
 
 _X, _W = np.polynomial.legendre.leggauss(16)
 _PANELS = 80
@@ -155,10 +156,8 @@ class _Cost:
     def __init__(self, words: Any, counts: Any, probs: Any, panels: int) -> None:
         self.ones = torch.tensor(words, dtype=torch.bool).T
         self.counts, self.probs = (torch.tensor(values, dtype=torch.float64) for values in (counts, probs))
-        edges = np.linspace(-_REACH, _REACH, panels + 1)
-        half = 0.5 * np.diff(edges)[:, None]
-        t = torch.from_numpy((edges[:-1, None] + half + half * _X).ravel())
-        self.t, self.masses = t, torch.from_numpy((half * _W).ravel()) * torch.exp(-0.5 * t**2 - _HALF_LOG_2PI)
+        grid = Grid(torch.linspace(-_REACH, _REACH, panels + 1, dtype=torch.float64), order=16)
+        self.t, self.masses = grid.nodes, grid.weights * torch.exp(-0.5 * grid.nodes**2 - _HALF_LOG_2PI)
 
     def recon(self, loc: Tensor, log_scale: Tensor) -> Tensor:
         """Sum over dimensions of H(X_i|Z), nats."""

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
-from pyro.distributions import Bernoulli, Categorical, MixtureSameFamily, Normal
+from pyro.distributions import Bernoulli, Normal
 from scipy.optimize import minimize
 from scipy.special import log_expit, logsumexp
 from torch import Tensor
@@ -23,8 +22,11 @@ from torch import Tensor
 from pyro_onebit import exact
 from pyro_onebit.data import OneBitData
 from pyro_onebit.display import progress
+from pyro_onebit.distributions import NormalMixture
 from pyro_onebit.files import claim, write_whole
 from pyro_onebit.plots import PALETTE
+from pyro_onebit.quadrature import Grid
+from pyro_onebit.reporting.templates import templates
 from pyro_onebit.training import Config, build
 
 Program = Callable[[Tensor], None]
@@ -38,7 +40,6 @@ PARTICLES = (1, 2, 5, 10, 100, 1000)
 #: Where densities are drawn.
 _POINTS = np.linspace(-4.0, 4.0, 401)
 _FIGURES = ("loss", "recon", "log_evidence", "mutual_information")
-_X, _W = np.polynomial.legendre.leggauss(16)
 
 
 def mirrored(weights: Sequence[float], locs: Sequence[float], scales: Sequence[float]) -> tuple[Program, Program]:
@@ -55,12 +56,10 @@ def mirrored(weights: Sequence[float], locs: Sequence[float], scales: Sequence[f
         The model and the guide, Pyro programs of rows.
     """
 
-    def q(sides: Tensor) -> MixtureSameFamily:
+    def q(sides: Tensor) -> NormalMixture:
         """Of each of sides ``(..., 1)``, 1 or -1."""
-        own = [sides.new_tensor(values) for values in (weights, locs, scales)]
-        return MixtureSameFamily(
-            Categorical(own[0].expand(*sides.shape, -1)), Normal(sides[..., None] * own[1], own[2])
-        )
+        weight, loc, scale = (sides.new_tensor(values).expand(*sides.shape, -1) for values in (weights, locs, scales))
+        return NormalMixture(weight.log(), sides[..., None] * loc, scale)
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -87,10 +86,8 @@ def best_mixture(ndims: int, components: int = 3) -> tuple[_Array, _Array, _Arra
     """
     best = exact.gaussian_optimum(ndims)
     loc, scale = best.loc[1], best.scale[1]
-    edges = np.linspace(-12.0, 12.0, 361)
-    half = 0.5 * np.diff(edges)[:, None]
-    z = (edges[:-1, None] + half + half * _X).ravel()
-    masses = (half * _W).ravel()
+    grid = Grid(torch.linspace(-12.0, 12.0, 361, dtype=torch.float64), order=16)
+    z, weights = grid.nodes.numpy(), grid.weights.numpy()
     log_prior = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi)
 
     def parts(v: _Array) -> tuple[_Array, _Array, _Array]:
@@ -105,7 +102,7 @@ def best_mixture(ndims: int, components: int = 3) -> tuple[_Array, _Array, _Arra
             for side in (1.0, -1.0)
         ]
         surprise = -log_expit(log_q[0] - log_q[1])
-        return float(masses @ (np.exp(log_q[0]) * (ndims * surprise + log_q[0] - log_prior)))
+        return float(weights @ (np.exp(log_q[0]) * (ndims * surprise + log_q[0] - log_prior)))
 
     spread = np.linspace(-1.0, 1.0, components)
     start = np.concatenate(
@@ -187,14 +184,13 @@ def write_explorer(path: str | Path, ndims: Sequence[int] = NDIMS, *, quiet: boo
         WriteError: If it cannot be written.
     """
     claim(Path(path), _MARK, force=force)
-    environment = Environment(
-        loader=PackageLoader("pyro_onebit.reporting", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     own = files("pyro_onebit.reporting").joinpath("explorer.js").read_text(encoding="utf-8")
     plotly = files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")
     content = {"data": explorer_data(ndims, quiet=quiet), "particles": PARTICLES, "colours": PALETTE[:2]}
-    page = environment.get_template("explorer.html.j2").render(
-        plotly=Markup(plotly), script=Markup(own), content=Markup(json.dumps(content, allow_nan=False))
+    page = (
+        templates()
+        .get_template("explorer.html.j2")
+        .render(plotly=Markup(plotly), script=Markup(own), content=Markup(json.dumps(content, allow_nan=False)))
     )
     write_whole(Path(path), page.encode(), _MARK, force=force)
     return Path(path)

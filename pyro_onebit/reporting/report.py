@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image, UnidentifiedImageError
 
@@ -21,6 +20,7 @@ from pyro_onebit.plots import own_style, png, training_figure
 from pyro_onebit.reporting.sentences import findings
 from pyro_onebit.reporting.summary import summarise
 from pyro_onebit.reporting.tables import format_value, summary_columns
+from pyro_onebit.reporting.templates import templates
 from pyro_onebit.studies import (
     STUDY_FILE,
     Column,
@@ -97,9 +97,7 @@ def write_report(out: str | Path, *, force: bool = False) -> Path:
             f"{out} holds no study and no run: there is no results.csv, comparison.csv or metrics.json; "
             "run `onebit study` first"
         )
-    environment = Environment(
-        loader=PackageLoader("pyro_onebit.reporting", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = templates()
     environment.filters |= {"shown": lambda column, value: format_value(value, column), "wrapped": _wrapped}
     environment.tests["text_type"] = lambda kind: kind is str
     study = out / STUDY_FILE

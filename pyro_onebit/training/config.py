@@ -153,12 +153,13 @@ class Config(RunSettings):
         )
 
     def _analytic_start(self) -> Start:
-        """Around the best Gaussian; of several bits with the codewords in the order of the Gray code."""
+        """Around the best Gaussian or, where z1's scale is free, places by the codewords' probabilities.
+
+        The codewords of several bits are in the order of the Gray code.
+        """
         if self.layers == 2 and self.ndims > self.bits:
-            loc, scale = quantile_places(gray_code(self.dealt), word_probs([self.prob] * self.bits))
-            if self.bits == 1:
-                loc, scale = (-1.0, 1.0), (0.1, 0.1)
-            return start_around(loc, scale, 2, self.ndims)
+            places = quantile_places(gray_code(self.dealt), word_probs([self.prob] * self.bits))
+            return start_around(*places, self.layers, self.ndims)
         best = gaussian_optimum(self.data, order=None if self.bits == 1 else gray_code(self.dealt))
         return start_around(best.loc, best.scale, self.layers, self.ndims)
 
