@@ -91,8 +91,7 @@ def loss_figure(table: pd.DataFrame) -> Figure:
         InputError: If `table` is empty, or holds several values of `prob` or `bits`.
     """
     best = _optima(table, _data_of(table)[0])
-    # Below the quadrature's own error a distance says nothing more.
-    table = table.assign(above=(table["loss"] - table["optimum"].astype(float)).clip(lower=1e-8))
+    table = table.assign(above=table["loss"] - table["optimum"].astype(float))
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     panels: Any = figure.subplots(1, 2)
     panels[1].plot(
