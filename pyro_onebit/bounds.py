@@ -15,9 +15,9 @@ from torch import Tensor
 from pyro_onebit.diagnostics import khat, khat_threshold
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Joint, Truth, draw_posterior, finite
-from pyro_onebit.memory import check_memory
 from pyro_onebit.programs import DataLike, Pair
 from pyro_onebit.reproducibility import seeded
+from pyro_onebit.system import check_memory
 
 __all__ = ["Estimate", "bound_table", "eubo", "importance_bound", "log_weights", "pyro_bound"]
 

@@ -11,14 +11,13 @@ from importlib.metadata import version
 from pyro_onebit.cli.bounds import BoundsCommand
 from pyro_onebit.cli.coding import DecodeCommand, EncodeCommand
 from pyro_onebit.cli.evaluate import EvaluateCommand
-from pyro_onebit.cli.explore import ExploreCommand
 from pyro_onebit.cli.output import any_terminal, json_line, nothing_else_printed, say, write_result
+from pyro_onebit.cli.pages import ExploreCommand, ReportCommand
 from pyro_onebit.cli.parser import Command, parse
-from pyro_onebit.cli.report import ReportCommand
 from pyro_onebit.cli.study import CompareCommand, DemoCommand, StudyCommand
 from pyro_onebit.cli.train import TrainCommand
 from pyro_onebit.errors import InputError, TrainingError
-from pyro_onebit.processes import stopped_by_signals
+from pyro_onebit.system import stopped_by_signals
 
 __all__ = ["main"]
 

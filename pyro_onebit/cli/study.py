@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pyro_onebit.cli.output import say, tell
 from pyro_onebit.cli.parser import Command, Outcome
 from pyro_onebit.errors import InputError
-from pyro_onebit.processes import imported_ahead
 from pyro_onebit.registry import import_source
 from pyro_onebit.settings import GridSettings
+from pyro_onebit.system import imported_ahead
 
 if TYPE_CHECKING:
     from pyro_onebit.plots import Drawing

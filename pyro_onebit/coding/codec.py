@@ -23,11 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyro_onebit.coding.entropy_models import exact_arithmetic
 from pyro_onebit.coding.schemes import DITHERED, make_scheme
-from pyro_onebit.display import progress
 from pyro_onebit.errors import DamagedError, InputError
 from pyro_onebit.exact import solve
 from pyro_onebit.programs import DataLike, Pair
 from pyro_onebit.reproducibility import check_seed
+from pyro_onebit.system import progress
 
 _Coder = constriction.stream.stack.AnsCoder
 #: Random words that the first latents are drawn from; they come back in the end.

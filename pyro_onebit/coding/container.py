@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from pyro_onebit.coding.codec import Codec
 from pyro_onebit.errors import DamagedError, InputError
-from pyro_onebit.memory import check_memory
 from pyro_onebit.programs import DataLike
+from pyro_onebit.system import check_memory
 
 MAGIC, _FORMAT = b"onebit", 2
 _HEADER = struct.Struct("<6sBBBBHQQ16s16s")

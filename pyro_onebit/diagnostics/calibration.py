@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_onebit.display import Shown
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Marginal
 from pyro_onebit.programs import DataLike, Pair
 from pyro_onebit.reproducibility import seeded
+from pyro_onebit.system import Shown
 
 
 @dataclass(frozen=True, repr=False)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal, constraints
 
 from pyro_onebit.diagnostics.members import SEARCHES, Member, free_parameters, minimise, noise_grid, normal_weights
-from pyro_onebit.display import progress
 from pyro_onebit.distributions import sample_from_noise
 from pyro_onebit.exact import Joint, Truth
 from pyro_onebit.programs import DataLike, Program
+from pyro_onebit.system import progress
 
 
 @dataclass(frozen=True)

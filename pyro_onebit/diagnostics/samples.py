@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_onebit.display import Shown
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Marginal
+from pyro_onebit.system import Shown
 
 #: Shares of the exact posterior in its central intervals.
 _LEVELS = (0.5, 0.8, 0.95)

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_onebit.display import Shown
 from pyro_onebit.exact.importance_weights import WeightLaw, law_of_one_latent
 from pyro_onebit.exact.marginal import Marginal
 from pyro_onebit.exact.solver import Truth, kl_name
 from pyro_onebit.programs import BLOCK, DataLike, Latents, Pair
+from pyro_onebit.system import Shown
 
 #: log r is binned in asinh(log r), in steps of this: 0.001 wide at r = 1, 0.1% of log r far out.
 _BIN = 1e-3

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_onebit.display import Shown
 from pyro_onebit.quadrature import Grid
+from pyro_onebit.system import Shown
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.memory import check_memory
+from pyro_onebit.system import check_memory
 
 if TYPE_CHECKING:
     import pandas as pd

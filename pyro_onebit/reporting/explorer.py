@@ -21,12 +21,12 @@ from torch import Tensor
 
 from pyro_onebit import exact
 from pyro_onebit.data import OneBitData
-from pyro_onebit.display import progress
 from pyro_onebit.distributions import NormalMixture
 from pyro_onebit.files import claim, write_whole
 from pyro_onebit.plots import PALETTE
 from pyro_onebit.quadrature import Grid
 from pyro_onebit.reporting.templates import templates
+from pyro_onebit.system import progress
 from pyro_onebit.training import Config, build
 
 Program = Callable[[Tensor], None]

@@ -13,13 +13,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from pyro_onebit.display import progress
 from pyro_onebit.errors import InputError, ProgramError, TrainingError, WriteError
 from pyro_onebit.files import refuse_link
-from pyro_onebit.memory import check_memory
-from pyro_onebit.processes import Lost, in_processes
 from pyro_onebit.registry import Snapshot, install, snapshot
 from pyro_onebit.studies.runs import is_busy, run_path
+from pyro_onebit.system import Lost, check_memory, in_processes, progress
 from pyro_onebit.training import Config
 
 T = TypeVar("T")

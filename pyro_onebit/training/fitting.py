@@ -15,19 +15,18 @@ from pyro.infer import SVI
 from torch import Tensor, nn
 
 from pyro_onebit.data import BitsData
-from pyro_onebit.display import progress
 from pyro_onebit.errors import InputError, ProgramError, TrainingError
 from pyro_onebit.guides import Guide, OneLayerGuide
-from pyro_onebit.memory import check_memory
 from pyro_onebit.models import Model, OneLayerModel
 from pyro_onebit.nn import PLAIN, Start, start_around
 from pyro_onebit.programs import Pair
 from pyro_onebit.reproducibility import default_dtype, tensors_on, usual_arithmetic
+from pyro_onebit.system import progress
 from pyro_onebit.training.config import DTYPES, Config
-from pyro_onebit.training.optimizers import OneOptimizer
+from pyro_onebit.training.optimizers import OneOptimizer, check_like
 from pyro_onebit.training.recipes import Recipe
-from pyro_onebit.training.run import Checkpoint, Run, build, check_like
-from pyro_onebit.training.step import make_estimator
+from pyro_onebit.training.run import Checkpoint, Run, build
+from pyro_onebit.training.step import check_step, make_estimator
 
 #: A history has about this many rows, whatever the number of steps.
 _HISTORY_ROWS = 100
@@ -97,7 +96,7 @@ def fit(
             raise InputError(f"{what} has other networks than the configuration's; take what `build(config)` gives")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', and torch finds none here; take 'cpu'")
-    _check_step(config)
+    check_step(config)
     run = Run(model, guide, data, config, config.recipe)
     try:
         pair = Pair(model, guide, data)
@@ -112,24 +111,6 @@ def fit(
         except ArithmeticError as error:
             raise TrainingError(f"{error}; the last parameters before it are kept", run) from None
     return run
-
-
-def _check_step(config: Config) -> None:
-    """Refuse a step that would take more memory than there is.
-
-    It holds its logits and the hidden layers' values, and the gradients of both.
-    """
-    recipe, ndims = config.recipe, config.ndims
-    rows, seen = recipe.rows * recipe.samples, recipe.rows * recipe.samples
-    if recipe.particles:
-        words = 2**config.bits
-        rows, seen = words * recipe.particles, words * recipe.seen(ndims, words=words)
-    widths = recipe.arch.width_x + (config.layers - 1) * recipe.arch.width_z
-    values = seen * ndims + rows * recipe.arch.hidden_layers * widths
-    check_memory(
-        2 * DTYPES[config.dtype].itemsize * values,
-        f"a step on {rows} draws of the latents, {seen} of them with {ndims} logits each,",
-    )
 
 
 def _shapes(program: nn.Module) -> dict[str, torch.Size]:
@@ -341,7 +322,7 @@ class _Training:
             "seconds": self.run.seconds,
             "history": self.run.history,
             "planted": self.planted,
-            "optimizers": _moments(optimizer),
+            "optimizers": optimizer.moments(),
             "generators": self._generators(),
             **self._states(),
         }
@@ -360,40 +341,13 @@ class _Training:
                 raise ValueError
             step = state["step"] - self.stage.steps.start
             check_like(state["generators"], self._generators())
-            for one, own, fresh in zip(
-                optimizer.optimizers, state["optimizers"], _moments(self._stepped()), strict=True
-            ):
-                # A parameter that has never had a gradient has no moments.
-                check_like(own, {name: fresh[name] for name in own})
-                for name, moments in own.items():
-                    # Not every optimizer counts its steps.
-                    if "step" in moments and not 0.0 <= float(moments["step"]) <= float(fresh[name]["step"]) + step - 1:
-                        raise ValueError
-                groups = one.state_dict()["param_groups"]
-                one.load_state_dict({"state": {int(name): own[name] for name in own}, "param_groups": groups})
-            for _ in range(step):
-                optimizer.decay_lr()
+            optimizer.restore(state["optimizers"], step)
             self._load(state)
             own, *of_gpus = state["generators"]
             torch.set_rng_state(own)
             if self._on_gpu:
                 torch.cuda.set_rng_state_all(of_gpus)
-            optimizer.taken = int(step)
             return int(state["step"])
-
-    def _stepped(self) -> OneOptimizer:
-        """The optimisers of copies of the parameters, after a step without a gradient."""
-        copies = [nn.Parameter(p.detach().clone()) for p in self._parameters()]
-        for p in copies:
-            p.grad = torch.zeros_like(p)
-        optimizer = OneOptimizer(copies, self.stage.recipe)
-        optimizer({})
-        return optimizer
-
-
-def _moments(optimizer: OneOptimizer) -> list[dict[str, Any]]:
-    """The state of each optimiser, by the number of a parameter; learning rates follow from the step."""
-    return [{str(i): own for i, own in one.state_dict()["state"].items()} for one in optimizer.optimizers]
 
 
 def _stride(recipe: Recipe) -> int:

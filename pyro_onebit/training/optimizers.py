@@ -127,11 +127,37 @@ def make_optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[torc
     return optimizers
 
 
+def check_like(found: Any, fresh: Any) -> None:
+    """Refuse a state that is not made like a fresh one: names, types, shapes, and no number that is not finite.
+
+    Arguments:
+        found: The state, or a part of it.
+        fresh: The same of programs or optimisers that have just been made.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(fresh, torch.Tensor):
+        right = isinstance(found, torch.Tensor) and (found.shape, found.dtype) == (fresh.shape, fresh.dtype)
+        right = right and (not found.is_floating_point() or bool(found.isfinite().all()))
+    elif isinstance(fresh, dict):
+        right = isinstance(found, dict) and list(found) == list(fresh)
+    elif isinstance(fresh, list):
+        right = isinstance(found, list) and len(found) == len(fresh)
+    else:
+        right = type(found) is type(fresh) and math.isfinite(found)
+    if not right:
+        raise ValueError
+    parts = fresh.keys() if isinstance(fresh, dict) else range(len(fresh)) if isinstance(fresh, list) else ()
+    for part in parts:
+        check_like(found[part], fresh[part])
+
+
 class OneOptimizer(PyroOptim):
     """Steps all parameters together, where `PyroOptim` would make each an optimizer of its own."""
 
     def __init__(self, parameters: list[nn.Parameter], recipe: Recipe) -> None:
-        self.recipe = recipe
+        self.parameters, self.recipe = parameters, recipe
         #: Steps taken.
         self.taken = 0
         self.optimizers = make_optimizers(parameters, recipe)
@@ -160,3 +186,34 @@ class OneOptimizer(PyroOptim):
             return lr * (last / first) ** (1.0 / self.recipe.steps)
         lefts = {"linear": 1.0 - share, "cosine": 0.5 + 0.5 * math.cos(math.pi * share), "constant": 1.0}
         return last + (first - last) * lefts[self.recipe.schedule]
+
+    def moments(self) -> list[dict[str, Any]]:
+        """The state of each optimizer, by the number of a parameter; learning rates follow from the step."""
+        return [{str(i): own for i, own in one.state_dict()["state"].items()} for one in self.optimizers]
+
+    def restore(self, moments: list[dict[str, Any]], taken: int) -> None:
+        """Take up the state after so many steps.
+
+        Raises:
+            ValueError: If it is not made like that of these parameters' optimizers.
+        """
+        for one, own, fresh in zip(self.optimizers, moments, self._stepped().moments(), strict=True):
+            # A parameter that has never had a gradient has no moments.
+            check_like(own, {name: fresh[name] for name in own})
+            for name, state in own.items():
+                # Not every optimizer counts its steps.
+                if "step" in state and not 0.0 <= float(state["step"]) <= float(fresh[name]["step"]) + taken - 1:
+                    raise ValueError
+            groups = one.state_dict()["param_groups"]
+            one.load_state_dict({"state": {int(name): own[name] for name in own}, "param_groups": groups})
+        for _ in range(taken):
+            self.decay_lr()
+
+    def _stepped(self) -> OneOptimizer:
+        """The same for copies of the parameters, after a step without a gradient."""
+        copies = [nn.Parameter(p.detach().clone()) for p in self.parameters]
+        for p in copies:
+            p.grad = torch.zeros_like(p)
+        other = OneOptimizer(copies, self.recipe)
+        other({})
+        return other

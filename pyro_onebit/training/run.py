@@ -13,13 +13,13 @@ from torch import nn
 
 from pyro_onebit.brought import ByHand, as_module, name_of
 from pyro_onebit.data import BitsData
-from pyro_onebit.display import Shown
 from pyro_onebit.exact import Evaluation, Truth, evaluate, kl_name
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
 from pyro_onebit.programs import Pair
 from pyro_onebit.registry import GUIDES, MODELS
 from pyro_onebit.reproducibility import default_dtype, usual_arithmetic
+from pyro_onebit.system import Shown
 from pyro_onebit.training.config import Config, identity_of
 from pyro_onebit.training.recipes import Recipe
 
@@ -41,32 +41,6 @@ class Checkpoint(Protocol):
 
     def keep(self, state: dict[str, Any]) -> None:
         """Keep a state in place of the last one."""
-
-
-def check_like(found: Any, fresh: Any) -> None:
-    """Refuse a state that is not made like a fresh one: names, types, shapes, and no number that is not finite.
-
-    Arguments:
-        found: The state, or a part of it.
-        fresh: The same of programs or optimisers that have just been made.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if isinstance(fresh, torch.Tensor):
-        right = isinstance(found, torch.Tensor) and (found.shape, found.dtype) == (fresh.shape, fresh.dtype)
-        right = right and (not found.is_floating_point() or bool(found.isfinite().all()))
-    elif isinstance(fresh, dict):
-        right = isinstance(found, dict) and list(found) == list(fresh)
-    elif isinstance(fresh, list):
-        right = isinstance(found, list) and len(found) == len(fresh)
-    else:
-        right = type(found) is type(fresh) and math.isfinite(found)
-    if not right:
-        raise ValueError
-    parts = fresh.keys() if isinstance(fresh, dict) else range(len(fresh)) if isinstance(fresh, list) else ()
-    for part in parts:
-        check_like(found[part], fresh[part])
 
 
 @dataclass(repr=False)

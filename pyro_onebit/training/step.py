@@ -25,6 +25,8 @@ from pyro_onebit.errors import InputError, NotCompilableError
 from pyro_onebit.internals import keep_freed_memory, particle_traces, record, sample_sites
 from pyro_onebit.programs import Program
 from pyro_onebit.registry import OBJECTIVES
+from pyro_onebit.system import check_memory
+from pyro_onebit.training.config import DTYPES, Config
 from pyro_onebit.training.lattice import LatticeNoise
 from pyro_onebit.training.recipes import Recipe
 
@@ -217,6 +219,24 @@ def _evaluate(
         surrogate = surrogate + (0.0 if is_identically_zero(entropy) else entropy.sum())
     count = elbo.num_particles
     return {name: term / count for name, term in terms.items()}, surrogate / count
+
+
+def check_step(config: Config) -> None:
+    """Refuse a step that would take more memory than there is.
+
+    It holds its logits and the hidden layers' values, and the gradients of both.
+    """
+    recipe, ndims = config.recipe, config.ndims
+    rows, seen = recipe.rows * recipe.samples, recipe.rows * recipe.samples
+    if recipe.particles:
+        words = 2**config.bits
+        rows, seen = words * recipe.particles, words * recipe.seen(ndims, words=words)
+    widths = recipe.arch.width_x + (config.layers - 1) * recipe.arch.width_z
+    values = seen * ndims + rows * recipe.arch.hidden_layers * widths
+    check_memory(
+        2 * DTYPES[config.dtype].itemsize * values,
+        f"a step on {rows} draws of the latents, {seen} of them with {ndims} logits each,",
+    )
 
 
 def make_estimator(

@@ -11,7 +11,6 @@ import pytest
 from pyro_onebit import InputError
 from pyro_onebit.errors import WriteError
 from pyro_onebit.files import claim, is_locked, lock, read_table, read_whole, remove, write_table, write_whole
-from pyro_onebit.memory import available_memory, check_memory
 
 MARK = rb"\Aours"
 
@@ -96,14 +95,6 @@ def test_a_file_is_not_read_if_it_is_too_large(tmp_path: Path) -> None:
         read_whole(path)
     with pytest.raises(InputError, match="does not begin with b'onebit'"):
         read_whole(path, magic=b"onebit")
-
-
-def test_memory_is_what_the_system_says() -> None:
-    free = available_memory()
-    assert 0 < free < 2**60
-    check_memory(free / 2, "half of it")
-    with pytest.raises(InputError, match="twice as much needs"):
-        check_memory(2 * free, "twice as much")
 
 
 def test_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyro_onebit import InputError
-from pyro_onebit.processes import Lost, imported_ahead, in_processes
+from pyro_onebit.system import Lost, imported_ahead, in_processes
 
 
 def do(what: object) -> object:
@@ -47,7 +47,7 @@ def test_none_is_left_when_their_parent_is_killed(tmp_path: Path) -> None:
     """Nor is one in the middle of a task, and what reads the parent's output comes to its end."""
     script = """
 import os, sys, time
-from pyro_onebit.processes import in_processes
+from pyro_onebit.system import in_processes
 
 def work(path):
     open(path, "w").write(str(os.getpid()))

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from tqdm.auto import tqdm
-
 __all__ = ["Shown", "progress"]
 
 
@@ -21,6 +19,8 @@ def progress(iterable: Iterable[Any] | None = None, *, quiet: bool, **settings: 
         quiet: Show none.
         settings: What else tqdm takes.
     """
+    from tqdm.auto import tqdm  # not before it is needed: commands answer --help at once
+
     # tqdm itself sees no terminal in a notebook.
     in_notebook = type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
     return tqdm(iterable, disable=True if quiet else False if in_notebook else None, **settings)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pyro_onebit import Config, InputError, build, diagnostics, exact, fit, register_guide
-from pyro_onebit.display import progress
 from pyro_onebit.guides import GaussianGuide
+from pyro_onebit.system import progress
 
 
 class Cells(HTMLParser):

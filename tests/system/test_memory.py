@@ -1,0 +1,16 @@
+"""Memory is known, and what would take more is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyro_onebit import InputError
+from pyro_onebit.system import available_memory, check_memory
+
+
+def test_memory_is_what_the_system_says() -> None:
+    free = available_memory()
+    assert 0 < free < 2**60
+    check_memory(free / 2, "half of it")
+    with pytest.raises(InputError, match="twice as much needs"):
+        check_memory(2 * free, "twice as much")
