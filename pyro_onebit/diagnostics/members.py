@@ -119,12 +119,16 @@ class Member:
         for _ in range(_NATURAL):
             with torch.no_grad():
                 z, shares, log_ratio = self._at(mesh)
-            scores = shares.sqrt()[:, None] * self._scores(z, few)
-            fisher, old = scores @ scores.T, parameters_to_vector(few).detach().clone()
-            unit = fisher.diagonal().mean() * torch.eye(len(fisher), dtype=fisher.dtype)
+            root = shares.sqrt()
+            scores, target = root[:, None] * self._scores(z, few), root * log_ratio
+            old, mean = parameters_to_vector(few).detach().clone(), scores.square().sum() / len(scores)
+            # One equation for each node or for each parameter: the same step from either, the fewer the cheaper.
+            by_node = len(scores) <= scores.shape[1]
+            fisher, right = (scores @ scores.T, target) if by_node else (scores.T @ scores, scores.T @ target)
+            unit = mean * torch.eye(len(fisher), dtype=fisher.dtype)
             for _ in range(_TRIES):
-                step = scores.T @ torch.linalg.solve_ex(fisher + self.damping * unit, shares.sqrt() * log_ratio).result
-                vector_to_parameters(old - step, few)
+                solved = torch.linalg.solve_ex(fisher + self.damping * unit, right).result
+                vector_to_parameters(old - (scores.T @ solved if by_node else solved), few)
                 with torch.no_grad():
                     value = float(self._gap(mesh))
                 if value < gap:
