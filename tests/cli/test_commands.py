@@ -13,9 +13,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pyro_onebit import GaussianGuide, register_guide
-from pyro_onebit.cli import main
+from pyro_onebit import GUIDES, MODELS, OBJECTIVES, RECIPES, GaussianGuide, register_guide
+from pyro_onebit.cli import _COMMANDS, main
 from pyro_onebit.files import read_table
+from pyro_onebit.registry import origin_of
 from pyro_onebit.settings import GridSettings
 from pyro_onebit.studies import check_table, columns_of, records
 
@@ -221,6 +222,30 @@ def test_the_installed_command(run_directory: Path) -> None:
 def test_what_may_have_been_meant(arguments: list[str], meant: str, capsys: pytest.CaptureFixture) -> None:
     assert main([*arguments, *(["--out", "x"] if arguments[0] == "train" else [])]) == 2
     assert f"; did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "kind"),
+    [
+        ("study", "guides", "guide"),
+        ("compare", "objectives", "objective"),
+        ("train", "model", "model"),
+        ("train", "preset", "preset"),
+    ],
+)
+def test_help_names_what_is_registered(command: str, flag: str, kind: str, capsys: pytest.CaptureFixture) -> None:
+    registries = {registry.kind: registry for registry in (GUIDES, MODELS, OBJECTIVES, RECIPES)}
+    own = {name for name, entry in registries[kind].items() if origin_of(entry) is None}  # not what a test brought
+    assert main([command, "--help"]) == 0
+    helped = " ".join(capsys.readouterr().out.partition("options:")[2].split())
+    named = helped.partition(f"--{flag} NAME")[2].partition("Choices: ")[2].partition(";")[0]
+    assert set(named.split(", ")) == own
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_help_ends_with_an_example(command: str, capsys: pytest.CaptureFixture) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"\nexamples:\n  onebit {command}" in capsys.readouterr().out
 
 
 def test_an_empty_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
