@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import parser_of_looks, write
+from common import parser_of_looks, tell, write
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -49,7 +49,7 @@ def train(config: Config) -> tuple[Run, list[dict[str, Any]]]:
             seen.append((step, spent, (copy.deepcopy(model), copy.deepcopy(guide))))
         last = time.perf_counter()
 
-    run = fit(model, guide, data, config, on_step=look)
+    run = fit(model, guide, data, config, on_step=look, quiet=False)
     rows = [
         {**_names(run), "step": step, "seconds": seconds, "rate": Codec(*programs, data).rate.mean}
         for step, seconds, programs in seen
@@ -65,6 +65,7 @@ def measure(run: Run, args: argparse.Namespace) -> dict[str, Any]:
     """A stream there and back: what it takes, and what it should."""
     samples = (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
     ones = float(samples.mean())
+    tell(f"{run.config.guide}, n = {run.config.ndims}: a stream of {args.samples} samples, there and back")
     codec = Codec(run.model, run.guide, run.data, seed=args.seed)
     naive = Codec(run.model, run.guide, run.data, seed=args.seed, dither=False)
     rate = codec.rate
@@ -189,9 +190,11 @@ def main(args: argparse.Namespace) -> None:
             config = Config(
                 ndims=ndims, layers=GUIDES[guide].layers, guide=guide, seed=args.seed, prob=args.prob, steps=args.steps
             )
+            tell(f"{guide}, n = {ndims}: training")
             run, seen = train(config)
             runs.append(run)
             training += seen
+    tell("rates against bins")
     bins = [
         {**_names(run), "bins": count, "rate": Codec(run.model, run.guide, run.data, bins=count).rate.mean}
         for run in runs

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from common import obtain, parser_of_looks, write
+from common import obtain, parser_of_looks, tell, write
 from matplotlib.figure import Figure
 from pyro import poutine
 from pyro.infer import Trace_ELBO
@@ -55,7 +55,8 @@ class RedrawnELBO(AdjustedTraces, Trace_ELBO):
 def retrain(config: Config) -> Run:
     """The same run, with z1 drawn anew for z2."""
     changed = replace(config, objective="redrawn")
-    return fit(*build(changed), changed)
+    tell(f"n = {config.ndims}: training with z1 drawn anew")
+    return fit(*build(changed), changed, quiet=False)
 
 
 def row_of(run: Run, drawn: str) -> dict[str, Any]:

@@ -30,6 +30,8 @@ def format_value(value: Any, column: Column) -> str:
         return "∞" if value > 0 else "-∞"
     if not isinstance(value, float):
         return str(value)
+    if value < column.floor:
+        return f"< {column.floor:g}"
     # "z": what rounds to nothing has no sign. And no table is as wide as a number without end.
     return format(value, ".3e" if abs(value) >= _LONG else f"z{column.format}")
 
@@ -85,8 +87,9 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 _NOTES = {
     "results": "nats per datum; limit: the lowest loss of the guide's family (docs/glossary.md)",
     "comparison": (
-        "nats; gap: of the loss to the entropy; approx., amort.: the parts of KL(q‖p); ideal: the family's gap to an\n"
-        "ideal threshold decoder's posterior; bent: by how much the learned posterior is closer to the family than that"
+        "nats; gap: of the loss to the entropy; approx., amort.: the parts of KL(q‖p); ideal: the family's gap to\n"
+        "an ideal threshold decoder's posterior; bent: by how much the learned one is closer to the family than that;\n"
+        "k̂ < 0: bounded weights; no k̂: weights that are all equal, as the exact posterior's are"
     ),
 }
 
@@ -107,13 +110,14 @@ def format_summary(summary: pd.DataFrame) -> str:
 
 def summary_columns(summary: pd.DataFrame) -> list[Column]:
     """How the columns of `summarise` are shown: of those that say which cell it is, what varies."""
-    own = {column.name: column for column in shown_columns("results", summary)}
+    cell = {column.name: column for column in shown_columns("results", summary)}
     made = {name: column for column in COLUMNS for name in column.over_seeds}
-    columns = [own[name] for name in CELL if name in summary and name in own]
+    columns = [cell[name] for name in CELL if name in summary and name in cell]
     columns.append(Column("seeds", "number of seeds", type=int, bar=True))
     for name in map(str, summary.columns):
         if name in made and name not in CELL:
-            columns.append(Column(name, made[name].meaning, made[name].unit, format=made[name].format, optional=True))
+            own = {field: getattr(made[name], field) for field in ("meaning", "unit", "format", "floor")}
+            columns.append(Column(name, **own, optional=True))
     return columns
 
 
@@ -151,8 +155,8 @@ _BOUNDS = (
     Column("gap", "nats", format=".6f", title="below log p"),
     Column("ess", format=".1f", title="ESS", bar=True),
     Column("largest_share", format=".2%", title="largest"),
-    Column("khat", format=".2f", title="k̂"),
-    Column("khat_ideal", format=".2f", title="ideal k̂"),
+    Column("khat", format=".2f", title="k̂", floor=0.0),
+    Column("khat_ideal", format=".2f", title="ideal k̂", floor=0.0),
     Column("trusted", title="k̂ below its limit"),
 )
 
@@ -162,7 +166,7 @@ def format_bounds(rows: Sequence[Mapping[str, Any]]) -> str:
     note = (
         "nats; sampled: mean over repeats; expected: its exact expectation, by quadrature, and how far that is\n"
         "below log p(x); ESS (effective sample size), largest weight's share, k̂: of one repeat; ideal k̂: of the law's\n"
-        "own K quantiles"
+        "own K quantiles; k̂ < 0: bounded weights; empty: fewer than 100 draws, or weights that are all equal"
     )
     return text_table(
         [{**row, "codeword": "mean" if row["codeword"] is None else row["codeword"]} for row in rows], _BOUNDS, note

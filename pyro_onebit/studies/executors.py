@@ -106,7 +106,7 @@ class _Progress:
         now = []
         for i in self._running[:_TOLD]:
             config = self._configs[i]
-            judged = " (judged now)" * (self._done[i] >= config.recipe.steps)
+            judged = ", judged" * (self._done[i] >= config.recipe.steps)
             now.append(f"n = {config.ndims}, {config.layers} layer{'s' * (config.layers > 1)}{judged}")
         self._bar.set_description_str(f"{self._ended}/{len(self._configs)} runs", refresh=False)
         self._bar.set_postfix_str("; ".join(now), refresh=False)

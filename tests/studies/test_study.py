@@ -219,7 +219,7 @@ def test_the_bar_counts_steps(jobs: int, tmp_path: Path, monkeypatch: pytest.Mon
     # One run was there already. In another process time passes between two steps that are told of.
     steps = {n for _, n, _ in bar.seen}
     assert steps >= ({1, 2, 3, 4, 5, 6, 7} if jobs == 1 else {11})
-    assert any(text == "n = 3, 1 layer (judged now)" for _, _, text in alone.seen)
+    assert any(text == "n = 3, 1 layer, judged" for _, _, text in alone.seen)
 
 
 def test_a_run_that_begins_again_makes_the_bar_longer(tmp_path: Path) -> None:
