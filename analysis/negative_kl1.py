@@ -24,7 +24,7 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine import Trace
 
 from pyro_onebit import Config, Run, build, diagnostics, exact, fit, register_objective
-from pyro_onebit.plots import DARK, LIGHT, PALETTE
+from pyro_onebit.plots import DARK, GREY, LIGHT, PALETTE
 from pyro_onebit.training import AdjustedTraces
 
 PARTS = ("kl_lower", "latents_information", "kl_top")
@@ -33,7 +33,7 @@ LABELS = {
     "latents_information": r"$I(z_1; z_2\,|\,x)$",
     "kl_top": r"$\mathrm{KL}(q(z_2|x)\,\|\,p(z_2))$",
 }
-COLOURS = {"kl_lower": PALETTE[2], "latents_information": PALETTE[4], "kl_top": PALETTE[0]}
+COLOURS = {"kl_lower": GREY, "latents_information": PALETTE[1], "kl_top": PALETTE[0]}
 
 
 @register_objective("redrawn", recorded=True)
@@ -94,6 +94,8 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
                 label = f"{name}, $z_1$ {drawn}"
                 curves.plot(run.history["step"], run.history[name], color=colour, ls=style, lw=1.3, label=label)
     curves.axhline(0.0, color=DARK, lw=0.8)
+    first = max(pair[0].config.recipe.first_steps for pair in pairs)
+    curves.axvline(first, color=GREY, ls=":", label="both layers from here on")
     # z1 drawn anew starts thousands of nats away.
     curves.set(xlabel="step", ylabel="nats, as the training sees them", yscale="symlog")
     for axes in (bars, curves):

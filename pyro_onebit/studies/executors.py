@@ -109,7 +109,7 @@ class _Progress:
             judged = ", judged" * (self._done[i] >= config.recipe.steps)
             now.append(f"n = {config.ndims}, {config.layers} layer{'s' * (config.layers > 1)}{judged}")
         self._bar.set_description_str(f"{self._ended}/{len(self._configs)} runs", refresh=False)
-        self._bar.set_postfix_str("; ".join(now), refresh=False)
+        self._bar.set_postfix_str("; ".join(now))
 
 
 #: As wide as 80 characters are with two runs.
