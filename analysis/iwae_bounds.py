@@ -91,7 +91,7 @@ def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.
     shapes.plot(limit, [khat_threshold(k) for k in limit], color=DARK, lw=1.2, label="largest to be trusted")
     shapes.legend(frameon=False, loc="upper left")
     # What sampling sees of the smallest gaps is far above them.
-    least = max(1e-9, min(float(gap[gap > 0.0].min()) for gap, _ in curves.values()))
+    least = max(1e-11, min(float(gap[gap > 0.0].min()) for gap, _ in curves.values()))
     gaps.set(yscale="log", ylim=(0.5 * least, 3.0), ylabel=r"$\log p(x) - \mathrm{IWAE}_K$ (nats)")
     sizes.set(ylim=(0.0, 1.02), ylabel="ESS ÷ K", title="effective sample size")
     shapes.set(ylim=(-0.2, 4.0), ylabel=r"$\hat k$")

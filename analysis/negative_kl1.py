@@ -76,7 +76,8 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
         information, width = row["latents_information"], 0.36
         for shift, name, own, sign in ((-0.2, "kl1", "kl_lower", -1.0), (0.2, "kl2", "kl_top", 1.0)):
             at = place + shift
-            bars.bar(at, row[own], width, color=COLOURS[own], label=LABELS[own])
+            hatch = "///" if own == "kl_lower" else None  # as light as its neighbour, to grey readers
+            bars.bar(at, row[own], width, color=COLOURS[own], hatch=hatch, edgecolor="w", lw=0, label=LABELS[own])
             stacked = row[own] if sign > 0 else 0.0
             colour, label = COLOURS["latents_information"], LABELS["latents_information"]
             bars.bar(at, sign * information, width, bottom=stacked, color=colour, label=label)
