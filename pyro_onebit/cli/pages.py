@@ -18,7 +18,7 @@ class ExploreCommand(Command):
         quiet: Show no progress bar.
 
     Examples:
-        onebit explore --out play.html  # a minute
+        onebit explore --out play.html  # two minutes
     """
 
     out: Path = Path("explore.html")

@@ -142,7 +142,7 @@ class StudyCommand(GridCommand):
     Finished runs are not trained again: the same command resumes an earlier one that was stopped.
 
     Examples:
-        onebit study  # two minutes on two cores
+        onebit study  # a minute on two cores
         onebit study --ndims 2 100 --seeds 0 1 2 --out many  # a minute
         onebit study --ndims 5 --guides gaussian flow --dry-run
     """
