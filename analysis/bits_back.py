@@ -134,18 +134,20 @@ def draw(
     (over_time, over_bins), (length, dither) = figure.subplots(2, 2)
     guides = list(dict.fromkeys(row["guide"] for row in rows))
     colours = {guide: PALETTE[i % len(PALETTE)] for i, guide in enumerate(guides)}
+    markers = dict(zip(guides, "osD^v" * len(guides), strict=False))
     sizes = sorted({row["ndims"] for row in rows})
     styles = dict(zip(sizes, ("-", "--", ":", "-.") * len(sizes), strict=False))
     entropy = rows[0]["entropy"]
     for row in rows:
-        look: dict[str, Any] = {"color": colours[row["guide"]], "ls": styles[row["ndims"]], "marker": "o", "ms": 3}
+        look: dict[str, Any] = {"color": colours[row["guide"]], "marker": markers[row["guide"]], "ms": 3}
+        look["ls"] = styles[row["ndims"]]
         own = [r for r in training if (r["ndims"], r["guide"]) == (row["ndims"], row["guide"])]
         over_time.plot([r["seconds"] for r in own], [r["rate"] - entropy for r in own], **look)
         own = [r for r in bins if (r["ndims"], r["guide"]) == (row["ndims"], row["guide"])]
         label = f"{row['guide']}, $n = {row['ndims']}$"
         over_bins.plot([r["bins"] for r in own], [r["rate"] - entropy for r in own], **look, label=label)
     for row, counts, totals in streams:
-        look = {"color": colours[row["guide"]], "ls": styles[row["ndims"]], "marker": "o", "ms": 3}
+        look = {"color": colours[row["guide"]], "marker": markers[row["guide"]], "ms": 3, "ls": styles[row["ndims"]]}
         length.plot(counts, np.array(totals) / counts, **look)
     initial = np.geomspace(1, max(counts[-1] for _, counts, _ in streams), 50)
     length.plot(initial, rows[0]["initial_bits"] / initial + entropy, color=GREY, lw=1, label="initial bits + entropy")

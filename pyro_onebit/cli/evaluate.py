@@ -17,7 +17,7 @@ class EvaluateCommand(Command):
         run_directory: A run's directory.
 
     Examples:
-        onebit evaluate run  # five seconds
+        onebit evaluate run  # ten seconds
     """
 
     run_directory: Path = field(metadata={"positional": True, "metavar": "DIR"})

@@ -71,6 +71,7 @@ class _Parser(argparse.ArgumentParser):
         wrong = re.search(r"(?:invalid choice: '|unrecognized arguments: )([\w-]+)", message)
         close = get_close_matches(wrong[1], self.words, 1) if wrong else []
         hint = f"; did you mean {close[0]}?" if close else ""
+        message = re.sub(r"argument \{.*?: invalid choice: ('.*?') \(.*", r"\1 is no command", message)
         raise InputError(f"{message}{hint}; see `{self.prog} --help`")
 
 

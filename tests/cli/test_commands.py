@@ -161,6 +161,11 @@ def test_a_failed_training_is_reported_and_kept(tmp_path: Path, capsys: pytest.C
         (["train", "--prob", "1.5", "--out", "OUT"], "prob is 1.5; it must lie strictly between 0 and 1"),
         (["train", "--layers", "3", "--out", "OUT"], "layers is 3; it must be 1 or 2"),
         (["train", "--guide", "none", "--out", "OUT"], "guide is 'none'; it must be one of"),
+        (["train", "--guide", "gausian", "--out", "OUT"], "; did you mean gaussian?"),
+        (
+            ["train", "--guide", "two_layer", "--out", "OUT"],
+            "belongs to 2 layer(s), not 1; take layers 2 or another guide",
+        ),
         (["train", "--out", "/dev/null/run"], "cannot write /dev/null/run"),
         (["train"], "--out"),
         (["train", "--ndims", "five", "--out", "OUT"], "--ndims"),
@@ -180,7 +185,7 @@ def test_a_failed_training_is_reported_and_kept(tmp_path: Path, capsys: pytest.C
         (["study", "--timeout", "0", "--out", "OUT"], "timeout is 0.0; it must be positive"),
         (["bounds", "RUN", "--alpha", "nan"], "alpha is nan; it must be a finite number"),
         (["bounds", "RUN", "--seed", "-1"], "seed is -1"),
-        (["nonsense"], "nonsense"),
+        (["nonsense"], "'nonsense' is no command; see `onebit --help`"),
         ([], "study"),
     ],
 )
