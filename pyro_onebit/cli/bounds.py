@@ -20,7 +20,7 @@ class BoundsCommand(Command):
         seed: Seed of the draws.
 
     Examples:
-        onebit bounds run  # half a minute
+        onebit bounds run  # ten seconds
     """
 
     run_directory: Path = field(metadata={"positional": True, "metavar": "DIR"})
