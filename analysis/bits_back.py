@@ -161,11 +161,14 @@ def draw(
     dither.plot(at + 0.1, [row["naive"] for row in rows], "s", color=PALETTE[1], mfc="none", label="naive")
     dither.set_xticks(at, [f"{row['guide']}\n$n = {row['ndims']}$" for row in rows], fontsize=7)
     dither.axhline(entropy, color="0.3", lw=1, ls=":")
-    over_time.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="expected rate − entropy (bits)")
+    if training:
+        over_time.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="expected rate − entropy (bits)")
+        over_time.xaxis.set_major_locator(LogLocator())
+        over_time.xaxis.set_major_formatter("{x:g}")
+    else:  # of runs that were trained before nothing is known of the way
+        over_time.set_axis_off()
     over_bins.set(xscale="log", yscale="log", xlabel="bins of the top latent", ylabel="expected rate − entropy (bits)")
     over_bins.set_xticks(BINS, [str(b) for b in BINS])
-    over_time.xaxis.set_major_locator(LogLocator())
-    over_time.xaxis.set_major_formatter("{x:g}")
     for axes in (over_bins, over_time):
         axes.xaxis.set_minor_locator(NullLocator())
     length.set(xscale="log", yscale="log", xlabel="samples", ylabel="bits a sample, initial ones included")
