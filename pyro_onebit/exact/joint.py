@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_onebit.exact.importance_weights import WeightLaw, law_of_one_latent
 from pyro_onebit.exact.marginal import Marginal
 from pyro_onebit.exact.solver import Truth, kl_name
-from pyro_onebit.programs import BLOCK, DataLike, Latents, Mesh, Pair
+from pyro_onebit.programs import BLOCK, DataLike, Latents, Mesh, Pair, blocks
 from pyro_onebit.system import Shown
 
 #: log r is binned in asinh(log r), in steps of this: 0.001 wide at r = 1, 0.1% of log r far out.
@@ -70,8 +70,7 @@ def solve_joint(model: Any, guide: Any, data: DataLike, truth: Truth) -> Joint:
 
 
 def _two_latents(pair: Pair, truth: Truth) -> Joint:
-    (bottom, _), (low, top), words = pair.latents, truth.grids, pair.words
-    mesh, all_low = Mesh(pair, low.nodes, top.nodes), torch.arange(len(low.nodes))
+    (bottom, name), (low, top), words = pair.latents, truth.grids, pair.words
     # What stands below is z1's own: log p(z1) and log p(x, z1), the top latent summed out.
     log_p1, log_joint1 = (
         torch.full((columns, len(low.nodes)), -torch.inf, dtype=torch.float64) for columns in (1, words)
@@ -80,14 +79,12 @@ def _two_latents(pair: Pair, truth: Truth) -> Joint:
     # Mass under q and under p, and the sum of log r under q, of each bin.
     bins = torch.zeros(3, words, _BINS, dtype=torch.float64)
     mass1, mass2 = truth.q_masses
-    for rows in torch.arange(len(top.nodes)).split(max(1, BLOCK // len(low.nodes))):
-        at = mesh.at(rows, all_low)
+    for rows, near, at in blocks(pair, truth.grids):
         log_width = top.weights[rows].log()[:, None, None]
-        log_p1 = torch.logaddexp(log_p1, torch.logsumexp(at.log_prior + log_width, 0).T[:1])
-        log_joint1 = torch.logaddexp(log_joint1, torch.logsumexp(at.log_joint + log_width, 0).T)
-        log_cell = log_width + low.weights.log()[:, None]
+        log_p1[:, near] = torch.logaddexp(log_p1[:, near], torch.logsumexp(at.log_prior + log_width, 0).T[:1])
+        log_joint1[:, near] = torch.logaddexp(log_joint1[:, near], torch.logsumexp(at.log_joint + log_width, 0).T)
+        log_cell = log_width + low.weights[near].log()[:, None]
         log_qs, log_ps = (table.expand(len(rows), -1, words) + log_cell for table in (at.log_q, at.log_joint))
-        conditional = at.p[bottom][..., 0]
         for c in range(words):
             log_q, log_p = log_qs[..., c], log_ps[..., c] - truth.log_evidence[c]
             log_r = (log_p - log_q).nan_to_num(nan=-torch.inf)
@@ -95,14 +92,19 @@ def _two_latents(pair: Pair, truth: Truth) -> Joint:
             q_log_r = torch.where(q > 0, q * log_r, 0.0)
             kl_forward[c] -= q_log_r.sum()
             kl_reverse[c] += torch.where(p > 0, p * log_r, 0.0).sum()
-            independent = mass2[c, rows, None] * mass1[c]
-            redrawn[c] += torch.where(independent > 0, independent * conditional, 0.0).sum()
-            drawn[c] += torch.where(q > 0, q * conditional, 0.0).sum()
+            drawn[c] += torch.where(q > 0, q * at.p[bottom][..., 0], 0.0).sum()
             at_bin = (
                 ((torch.asinh(log_r) / _BIN).clamp(-_BINS, _BINS).long() + _BINS // 2).clamp(0, _BINS - 1).flatten()
             )
             for total, values in zip(bins[:, c], (q, p, q_log_r), strict=True):
                 total += torch.bincount(at_bin, values.flatten(), _BINS)
+    # Latents that are drawn apart may lie anywhere.
+    down = pair.given(pair.model, bottom, {name: top.nodes[:, None]})
+    for rows in torch.arange(len(top.nodes)).split(max(1, BLOCK // len(low.nodes))):
+        conditional = down.only(rows).log_prob(low.nodes)[..., 0].T
+        for c in range(words):
+            independent = mass2[c, rows, None] * mass1[c]
+            redrawn[c] += torch.where(independent > 0, independent * conditional, 0.0).sum()
     log_q1 = (mass1 / low.weights).log()
     lower = Marginal(low, log_p1[0], log_joint1 - log_p1, log_q1, truth.probs)
     kl1 = truth.terms[kl_name(bottom)]

@@ -7,6 +7,7 @@ point of it is far from, are looked at, and what is found counts for its neighbo
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -182,12 +183,21 @@ def slices(
 
 
 def _parts(at: Densities, words: int, log_width: Tensor, log_evidence: Tensor | None = None) -> Iterator[Tensor]:
-    """The logarithms of q, the prior and p(x, z), times widths, of each codeword, ``(B, L)``."""
-    for sites in (at.q, at.p, {**at.p, "x": at.likelihood}):
-        for c in range(words):
-            own = {name: table[..., min(c, table.shape[-1] - 1)] for name, table in sites.items()}
-            scale = log_evidence[c] if log_evidence is not None and "x" in sites else 0.0
-            yield log_product(own) + (log_width - scale)
+    """The logarithms of q, the prior and p(x, z), times widths and KL terms' sizes, for each codeword, ``(B, L)``."""
+    posterior = {**at.p, "x": at.likelihood}
+    for c in range(words):
+        q, prior, joint = (
+            {name: table[..., min(c, table.shape[-1] - 1)] for name, table in sites.items()}
+            for sites in (at.q, at.p, posterior)
+        )
+        # Where a density is next to nothing its terms may be all the larger, or infinite.
+        terms = [
+            table.nan_to_num(nan=0.0, posinf=1e300, neginf=1e300).abs() for table in (*q.values(), *joint.values())
+        ]
+        log_size = log_width + torch.log1p(functools.reduce(torch.add, terms))
+        yield log_product(q) + log_size
+        yield log_product(prior) + log_size
+        yield log_product(joint) + (log_size - (0.0 if log_evidence is None else log_evidence[c]))
 
 
 def _two_of_each(nodes: int, order: int) -> Tensor:
