@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
-from common import parser_of, tell_failures, write
+from common import parser_of, train, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import RECIPES, Config, Recipe, register_recipe
 from pyro_onebit.nn import PLAIN
 from pyro_onebit.plots import LIGHT, PALETTE
-from pyro_onebit.studies import run_study
 from pyro_onebit.training import FirstStage
 
 WHOLE = "default"
@@ -58,8 +57,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
         register_recipe(preset)(lambda layers, recipe=recipe: recipe)
         cells = itertools.product(args.ndims, range(args.seeds))
         configs = [Config(ndims, layers=2, seed=seed, preset=preset, steps=args.steps) for ndims, seed in cells]
-        study = run_study(configs, args.out, args.jobs)
-        tell_failures(study.failures)
+        study = train(configs, args, variant)
         asked = pd.DataFrame([{"ndims": config.ndims, "seed": config.seed} for config in configs])
         found = study.table.assign(above=study.table["loss"] - study.table["entropy"])[
             ["ndims", "seed", "above", "seconds"]

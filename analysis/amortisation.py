@@ -42,7 +42,8 @@ def configs_of(args: argparse.Namespace, seed: int) -> dict[tuple[str, int], Con
         common["steps"] = usual["steps"] = args.steps
     found = {("codewords", 2**k): Config(ndims=args.repeat * k, bits=k, **common) for k in range(1, args.most + 1)}
     found |= {("width", width): Config(**usual, width_x=width) for width in args.widths}
-    return found | {("steps", steps): Config(**{**usual, "steps": steps}) for steps in args.trainings}
+    trainings = sorted({min(steps, args.steps or steps) for steps in args.trainings})
+    return found | {("steps", steps): Config(**{**usual, "steps": steps}) for steps in trainings}
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -80,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
     gaps: dict[Config, float] = {}
     for seed in args.seeds:
         for cell, config in configs_of(args, seed).items():
-            [run] = train([config], args)
+            [run] = train([config], args, f"seed {seed}, {cell[0]} {cell[1]}")
             cells.setdefault(cell, []).append(run)
             if config not in gaps:
                 gaps[config] = amortisation_of(run)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import parser_of_looks, write
+from common import parser_of_looks, tell, write
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -49,7 +49,7 @@ def train(config: Config) -> tuple[Run, list[dict[str, Any]]]:
             seen.append((step, spent, (copy.deepcopy(model), copy.deepcopy(guide))))
         last = time.perf_counter()
 
-    run = fit(model, guide, data, config, on_step=look)
+    run = fit(model, guide, data, config, on_step=look, quiet=False)
     rows = [
         {**_names(run), "step": step, "seconds": seconds, "rate": Codec(*programs, data).rate.mean}
         for step, seconds, programs in seen
@@ -65,6 +65,7 @@ def measure(run: Run, args: argparse.Namespace) -> dict[str, Any]:
     """A stream there and back: what it takes, and what it should."""
     samples = (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
     ones = float(samples.mean())
+    tell(f"{run.config.guide}, n = {run.config.ndims}: a stream of {args.samples} samples, there and back")
     codec = Codec(run.model, run.guide, run.data, seed=args.seed)
     naive = Codec(run.model, run.guide, run.data, seed=args.seed, dither=False)
     rate = codec.rate
@@ -133,18 +134,20 @@ def draw(
     (over_time, over_bins), (length, dither) = figure.subplots(2, 2)
     guides = list(dict.fromkeys(row["guide"] for row in rows))
     colours = {guide: PALETTE[i % len(PALETTE)] for i, guide in enumerate(guides)}
+    markers = dict(zip(guides, "osD^v" * len(guides), strict=False))
     sizes = sorted({row["ndims"] for row in rows})
     styles = dict(zip(sizes, ("-", "--", ":", "-.") * len(sizes), strict=False))
     entropy = rows[0]["entropy"]
     for row in rows:
-        look: dict[str, Any] = {"color": colours[row["guide"]], "ls": styles[row["ndims"]], "marker": "o", "ms": 3}
+        look: dict[str, Any] = {"color": colours[row["guide"]], "marker": markers[row["guide"]], "ms": 3}
+        look["ls"] = styles[row["ndims"]]
         own = [r for r in training if (r["ndims"], r["guide"]) == (row["ndims"], row["guide"])]
         over_time.plot([r["seconds"] for r in own], [r["rate"] - entropy for r in own], **look)
         own = [r for r in bins if (r["ndims"], r["guide"]) == (row["ndims"], row["guide"])]
         label = f"{row['guide']}, $n = {row['ndims']}$"
         over_bins.plot([r["bins"] for r in own], [r["rate"] - entropy for r in own], **look, label=label)
     for row, counts, totals in streams:
-        look = {"color": colours[row["guide"]], "ls": styles[row["ndims"]], "marker": "o", "ms": 3}
+        look = {"color": colours[row["guide"]], "marker": markers[row["guide"]], "ms": 3, "ls": styles[row["ndims"]]}
         length.plot(counts, np.array(totals) / counts, **look)
     initial = np.geomspace(1, max(counts[-1] for _, counts, _ in streams), 50)
     length.plot(initial, rows[0]["initial_bits"] / initial + entropy, color=GREY, lw=1, label="initial bits + entropy")
@@ -158,11 +161,14 @@ def draw(
     dither.plot(at + 0.1, [row["naive"] for row in rows], "s", color=PALETTE[1], mfc="none", label="naive")
     dither.set_xticks(at, [f"{row['guide']}\n$n = {row['ndims']}$" for row in rows], fontsize=7)
     dither.axhline(entropy, color="0.3", lw=1, ls=":")
-    over_time.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="expected rate − entropy (bits)")
+    if training:
+        over_time.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="expected rate − entropy (bits)")
+        over_time.xaxis.set_major_locator(LogLocator())
+        over_time.xaxis.set_major_formatter("{x:g}")
+    else:  # of runs that were trained before nothing is known of the way
+        over_time.set_axis_off()
     over_bins.set(xscale="log", yscale="log", xlabel="bins of the top latent", ylabel="expected rate − entropy (bits)")
     over_bins.set_xticks(BINS, [str(b) for b in BINS])
-    over_time.xaxis.set_major_locator(LogLocator())
-    over_time.xaxis.set_major_formatter("{x:g}")
     for axes in (over_bins, over_time):
         axes.xaxis.set_minor_locator(NullLocator())
     length.set(xscale="log", yscale="log", xlabel="samples", ylabel="bits a sample, initial ones included")
@@ -189,9 +195,11 @@ def main(args: argparse.Namespace) -> None:
             config = Config(
                 ndims=ndims, layers=GUIDES[guide].layers, guide=guide, seed=args.seed, prob=args.prob, steps=args.steps
             )
+            tell(f"{guide}, n = {ndims}: training")
             run, seen = train(config)
             runs.append(run)
             training += seen
+    tell("rates against bins")
     bins = [
         {**_names(run), "bins": count, "rate": Codec(run.model, run.guide, run.data, bins=count).rate.mean}
         for run in runs

@@ -30,7 +30,7 @@ class LaplacePriorModel(OneLayerModel):
 def main(ndims: int = 5, steps: int | None = None) -> None:
     for model in ("one_layer", "laplace_prior"):
         config = Config(ndims=ndims, model=model, steps=steps)
-        run = fit(*build(config), config)
+        run = fit(*build(config), config, quiet=False)
         above = run.metrics["loss"] - run.data.entropy
         print(f"{model}, n = {ndims}, a Gaussian guide: {above:.4f} nats above the entropy")
 

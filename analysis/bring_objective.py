@@ -27,7 +27,7 @@ class CyclicalELBO(BetaELBO):
 def main(ndims: int = 5, steps: int | None = None) -> None:
     for objective in ("elbo", "cyclical"):
         config = Config(ndims=ndims, objective=objective, steps=steps)
-        run = fit(*build(config), config)
+        run = fit(*build(config), config, quiet=False)
         above = run.metrics["loss"] - exact.optimum(ndims)
         print(f"{objective}, n = {ndims}: {above:.5f} nats above the lowest loss of a Gaussian guide")
 

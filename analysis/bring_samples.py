@@ -30,7 +30,7 @@ def metropolis(model: Model, x: Tensor, chains: int, moves: int) -> Tensor:
 def main(ndims: int = 5, steps: int | None = None, moves: int = 200) -> None:
     config = Config(ndims=ndims, steps=steps)
     model, guide, data = build(config)
-    run = fit(model, guide, data, config)
+    run = fit(model, guide, data, config, quiet=False)
     torch.manual_seed(0)
     samples = [metropolis(model, x, chains=1000, moves=moves) for x in data.codewords]
     assert run.truth is not None

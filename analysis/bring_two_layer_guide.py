@@ -41,7 +41,7 @@ class MixtureSkipGuide(SkipGuide):
 
 def main(ndims: int = 5, steps: int | None = None) -> None:
     config = Config(ndims=ndims, layers=2, guide="mixture_skip", steps=steps)
-    run = fit(*build(config), config)
+    run = fit(*build(config), config, quiet=False)
     above = run.metrics["loss"] - run.data.entropy
     print(f"mixture_skip, n = {ndims}: {above:.4f} nats above the entropy")
 

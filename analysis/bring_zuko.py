@@ -23,7 +23,7 @@ class SplineFlowGuide(OneLayerGuide):
 
 def main(ndims: int = 5, steps: int | None = None) -> None:
     config = Config(ndims=ndims, guide="nsf", steps=steps)
-    run = fit(*build(config), config)
+    run = fit(*build(config), config, quiet=False)
     above = run.metrics["loss"] - run.data.entropy
     gaussian = exact.optimum(ndims) - run.data.entropy
     print(f"n = {ndims}: {above:.4f} nats above the entropy; no Gaussian comes closer than {gaussian:.4f}")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import obtain, parser_of_looks, write
+from common import obtain, parser_of_looks, tell, write
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
@@ -102,6 +102,7 @@ def main(args: argparse.Namespace) -> None:
     """Train or load, simulate, draw, answer."""
     cases = []
     for run in obtain(args):
+        tell(f"{LAYER_NAMES[run.config.layers]}, n = {run.data.ndims}: simulating")
         truth = exact.solve(run.model, run.guide, run.data)
         seen = simulate_calibration(run.model, run.guide, run.data, args.simulations, seed=args.seed)
         cases.append((run, truth, seen))

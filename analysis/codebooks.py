@@ -9,12 +9,12 @@ from typing import Any
 
 import pyro
 import torch
-from common import tell_failures
+from common import train as train_all
 from pyro.distributions import Bernoulli, Normal
 
 from pyro_onebit import BitsData, Config, Run, exact, load_run
 from pyro_onebit.data import words_of
-from pyro_onebit.studies import run_path, run_study
+from pyro_onebit.studies import run_path
 
 Order = tuple[int, ...]
 
@@ -24,11 +24,10 @@ def repeats_of(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
-def train(configs: Sequence[Config], args: argparse.Namespace) -> list[Run]:
-    """The runs of configurations, trained or loaded; one that failed is told and left out."""
+def train(configs: Sequence[Config], args: argparse.Namespace, what: str) -> list[Run]:
+    """The runs of configurations, trained or loaded; what they are about is told, and one that failed is left out."""
     configs = list(dict.fromkeys(configs))
-    study = run_study(configs, args.out, args.jobs)
-    tell_failures(study.failures)
+    study = train_all(configs, args, what)
     paths = [run_path(args.out, config) for config in configs]
     return [load_run(path) for path in paths if path.name not in study.failures]
 

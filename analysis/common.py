@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pyro_onebit import Run, load_run, plots
+from pyro_onebit import Config, Run, load_run, plots
 from pyro_onebit.files import write_table
 from pyro_onebit.reporting import markdown_table
-from pyro_onebit.studies import Column, StudyGrid, run_path, run_study
+from pyro_onebit.studies import Column, Study, StudyGrid, run_path, run_study
 
 
 def parser_of(doc: str | None, name: str, **defaults: Any) -> argparse.ArgumentParser:
@@ -66,10 +67,22 @@ def obtain(args: argparse.Namespace) -> list[Run]:
         return sorted(runs, key=lambda run: (run.config.layers, run.config.ndims))
     grid = StudyGrid(tuple(args.ndims), tuple(args.layers), seeds=(args.seed,), prob=args.prob, steps=args.steps)
     configs = grid.configs()
-    study = run_study(configs, args.out, args.jobs)
-    tell_failures(study.failures)
+    study = train(configs, args)
     paths = [run_path(args.out, config) for config in configs]
     return [load_run(path) for path in paths if path.name not in study.failures]
+
+
+def train(configs: Sequence[Config], args: argparse.Namespace, what: str = "", out: Path | None = None) -> Study:
+    """A study of configurations, in a directory or the command line's own; what it is about is told."""
+    tell(f"{what or 'training'}: {len(configs)} run{'s' * (len(configs) != 1)}")
+    study = run_study(configs, out or args.out, args.jobs, quiet=False)
+    tell_failures(study.failures)
+    return study
+
+
+def tell(line: str) -> None:
+    """Say on standard error what is done now, for it may take minutes."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def tell_failures(failures: dict[str, str]) -> None:

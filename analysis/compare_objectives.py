@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import parser_of, tell_failures, write
+from common import parser_of, tell, train, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import OBJECTIVES, Config, OneBitData, Run, build, exact, fit, load_run
 from pyro_onebit.diagnostics import gradient_noise
 from pyro_onebit.files import write_table
 from pyro_onebit.plots import LIGHT, PALETTE
-from pyro_onebit.studies import StudyGrid, run_path, run_study
+from pyro_onebit.studies import StudyGrid, run_path
 
 #: Those that are brought are grey.
 COLOURS = dict.fromkeys(OBJECTIVES, "0.6")
@@ -49,8 +49,7 @@ def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
             common: dict[str, Any] = {"preset": "reference", "steps": args.steps, "particles": k}
             names: dict[str, Any] = {"guides": (args.guide,), "objectives": (objective,)}
             configs = StudyGrid(tuple(args.ndims), seeds=tuple(args.seeds), **names, **common).configs()
-            study = run_study(configs, args.out, args.jobs)
-            tell_failures(study.failures)
+            study = train(configs, args, f"{objective}, K = {k}")
             own = study.table
             paths = [run_path(args.out, config) for config in configs]
             bounds = [exact_bound(load_run(path), k) for path in paths if path.name not in study.failures]
@@ -78,10 +77,11 @@ def exact_bound(run: Run, k: int) -> float:
 
 def noises(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The noise of each objective's gradient at one half-trained model and guide."""
-    config = Config(ndims=args.ndims[0], preset="reference", guide=args.guide, steps=args.half_trained)
+    config = Config(ndims=args.ndims[0], preset="reference", guide=args.guide, steps=min(args.half_trained, args.steps))
     run = fit(*build(config), config)
     rows = []
     for objective in args.objectives:
+        tell(f"{objective}: its gradient's noise")
         for k in args.noise_particles:
             if k >= OBJECTIVES[objective].fewest:
                 parts = gradient_noise(run.model, run.guide, run.data, objective, k, repeats=args.repeats)

@@ -42,7 +42,7 @@ class LaplaceGuide(OneLayerGuide):
 def main(args: argparse.Namespace) -> None:
     numbers = [*("--ndims", *args.ndims), *("--seeds", *args.seeds), *("--jobs", args.jobs)]
     steps = ["--steps", args.steps] if args.steps else []
-    arguments = ["compare", "--guides", "gaussian", "laplace", *numbers, *steps, "--out", args.out, "--quiet"]
+    arguments = ["compare", "--guides", "gaussian", "laplace", *numbers, *steps, "--out", args.out]
     if code := onebit([str(argument) for argument in arguments]):
         raise SystemExit(code)
     print("\n" + answer(pd.read_csv(args.out / "comparison.csv")))

@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from common import parser_of, tell_failures, write
+from common import parser_of, write
+from common import train as train_all
 from matplotlib.figure import Figure
 
 from pyro_onebit import OneBitData, register_guide
@@ -24,7 +25,7 @@ from pyro_onebit.files import write_table
 from pyro_onebit.guides import FLOW_START, TopDownGuide
 from pyro_onebit.nn import Architecture, SplineNet, between_latents
 from pyro_onebit.plots import LIGHT, PALETTE
-from pyro_onebit.studies import StudyGrid, run_study
+from pyro_onebit.studies import StudyGrid
 
 
 @register_guide("top_down_flow")
@@ -67,8 +68,7 @@ def train(args: argparse.Namespace) -> pd.DataFrame:
         layers, model, guide = CASES[case]
         names: dict[str, Any] = {"models": (model,), "guides": (guide,), "seeds": tuple(args.seeds)}
         grid = StudyGrid(tuple(args.ndims), (layers,), prob=args.prob, steps=args.steps, **names)
-        study = run_study(grid.configs(), args.out, args.jobs)
-        tell_failures(study.failures)
+        study = train_all(grid.configs(), args, case)
         tables.append(study.table.assign(case=case)[RUN_COLUMNS])
     return pd.concat(tables, ignore_index=True)
 

@@ -41,7 +41,7 @@ def rows_of(repeats: tuple[int, ...], args: argparse.Namespace) -> list[dict[str
             "order": canonical(judged(run).order.tolist(), data),
             "above": run.metrics["loss"] - best.loss,
         }
-        for run in train(configs, args)
+        for run in train(configs, args, f"repeats {' '.join(map(str, repeats))}")
     ]
     rows = []
     for (start, order), own in pd.DataFrame(runs).groupby(["start", "order"], sort=False):

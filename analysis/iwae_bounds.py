@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import obtain, parser_of_looks, write
+from common import obtain, parser_of_looks, tell, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Run, exact
@@ -91,7 +91,7 @@ def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.
     shapes.plot(limit, [khat_threshold(k) for k in limit], color=DARK, lw=1.2, label="largest to be trusted")
     shapes.legend(frameon=False, loc="upper left")
     # What sampling sees of the smallest gaps is far above them.
-    least = max(1e-9, min(float(gap[gap > 0.0].min()) for gap, _ in curves.values()))
+    least = max(1e-11, min(float(gap[gap > 0.0].min()) for gap, _ in curves.values()))
     gaps.set(yscale="log", ylim=(0.5 * least, 3.0), ylabel=r"$\log p(x) - \mathrm{IWAE}_K$ (nats)")
     sizes.set(ylim=(0.0, 1.02), ylabel="ESS ÷ K", title="effective sample size")
     shapes.set(ylim=(-0.2, 4.0), ylabel=r"$\hat k$")
@@ -116,9 +116,10 @@ def answer(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[n
         if last:
             row = last[-1]
             flagged = row["khat"] >= row["khat_threshold"]
+            shape = "< 0" if row["khat"] < 0 else f"= {row['khat']:.2f}"
             told = (
-                f" At K = {row['particles']} the gap is {row['gap']:.2g}, ESS is {row['ess_share']:.0%} of K and k̂ = "
-                f"{row['khat']:.2f} {'warns' if flagged else 'does not warn'}."
+                f" At K = {row['particles']} the gap is {row['gap']:.2g}, ESS is {row['ess_share']:.0%} of K and k̂ "
+                f"{shape} {'warns' if flagged else 'does not warn'}."
             )
         fall = "" if slope is None else f", falling as K^{slope:.2f} beyond 1000"
         sentences.append(
@@ -137,6 +138,7 @@ def main(args: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     curves = {}
     for run in obtain(args):
+        tell(f"{LAYER_NAMES[run.config.layers]}, n = {run.data.ndims}: bounds, exactly and by sampling")
         truth = exact.solve(run.model, run.guide, run.data)
         joint = exact.solve_joint(run.model, run.guide, run.data, truth)
         curves[run.config.layers, run.config.ndims] = curve(joint)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from common import obtain, parser_of_looks, write
+from common import obtain, parser_of_looks, tell, write
 from matplotlib.figure import Figure
 from pyro import poutine
 from pyro.infer import Trace_ELBO
@@ -24,7 +24,7 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine import Trace
 
 from pyro_onebit import Config, Run, build, diagnostics, exact, fit, register_objective
-from pyro_onebit.plots import DARK, LIGHT, PALETTE
+from pyro_onebit.plots import DARK, GREY, LIGHT, PALETTE
 from pyro_onebit.training import AdjustedTraces
 
 PARTS = ("kl_lower", "latents_information", "kl_top")
@@ -33,7 +33,7 @@ LABELS = {
     "latents_information": r"$I(z_1; z_2\,|\,x)$",
     "kl_top": r"$\mathrm{KL}(q(z_2|x)\,\|\,p(z_2))$",
 }
-COLOURS = {"kl_lower": PALETTE[2], "latents_information": PALETTE[4], "kl_top": PALETTE[0]}
+COLOURS = {"kl_lower": GREY, "latents_information": PALETTE[1], "kl_top": PALETTE[0]}
 
 
 @register_objective("redrawn", recorded=True)
@@ -55,7 +55,8 @@ class RedrawnELBO(AdjustedTraces, Trace_ELBO):
 def retrain(config: Config) -> Run:
     """The same run, with z1 drawn anew for z2."""
     changed = replace(config, objective="redrawn")
-    return fit(*build(changed), changed)
+    tell(f"n = {config.ndims}: training with z1 drawn anew")
+    return fit(*build(changed), changed, quiet=False)
 
 
 def row_of(run: Run, drawn: str) -> dict[str, Any]:
@@ -75,7 +76,8 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
         information, width = row["latents_information"], 0.36
         for shift, name, own, sign in ((-0.2, "kl1", "kl_lower", -1.0), (0.2, "kl2", "kl_top", 1.0)):
             at = place + shift
-            bars.bar(at, row[own], width, color=COLOURS[own], label=LABELS[own])
+            hatch = "///" if own == "kl_lower" else None  # as light as its neighbour, to grey readers
+            bars.bar(at, row[own], width, color=COLOURS[own], hatch=hatch, edgecolor="w", lw=0, label=LABELS[own])
             stacked = row[own] if sign > 0 else 0.0
             colour, label = COLOURS["latents_information"], LABELS["latents_information"]
             bars.bar(at, sign * information, width, bottom=stacked, color=colour, label=label)
@@ -93,6 +95,8 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
                 label = f"{name}, $z_1$ {drawn}"
                 curves.plot(run.history["step"], run.history[name], color=colour, ls=style, lw=1.3, label=label)
     curves.axhline(0.0, color=DARK, lw=0.8)
+    first = max(pair[0].config.recipe.first_steps for pair in pairs)
+    curves.axvline(first, color=GREY, ls=":", label="both layers from here on")
     # z1 drawn anew starts thousands of nats away.
     curves.set(xlabel="step", ylabel="nats, as the training sees them", yscale="symlog")
     for axes in (bars, curves):

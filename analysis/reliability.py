@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from common import parser_of, tell_failures
+from common import parser_of
+from common import train as train_all
 from matplotlib.figure import Figure
 
 from pyro_onebit.files import read_table, write_table
 from pyro_onebit.plots import LAYER_NAMES, LIGHT, MARKERS, PALETTE, legend, save
 from pyro_onebit.reporting import markdown_table, summarise, summary_columns
-from pyro_onebit.studies import Column, StudyGrid, run_study
+from pyro_onebit.studies import Column, StudyGrid
 
 #: What identifies a run here.
 KEY = ["preset", "start", "layers", "ndims", "prob", "seed"]
@@ -43,8 +44,8 @@ def train(args: argparse.Namespace) -> pd.DataFrame:
         if not seeds:
             continue
         cell = StudyGrid((ndims,), (layers,), seeds=seeds, prob=prob, preset=preset, start=start, steps=args.steps)
-        study = run_study(cell.configs(), args.out / f"{preset}-{start}", args.jobs)
-        tell_failures(study.failures)
+        what = f"{preset}, {start} start, layers {layers}, n = {ndims}, probability {prob:g}"
+        study = train_all(cell.configs(), args, what, args.out / f"{preset}-{start}")
         rows = study.table.assign(preset=preset, start=start)[RUN_COLUMNS]
         table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
         write_table(path, table)

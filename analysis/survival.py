@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import write
+from common import tell, write
 from matplotlib.figure import Figure
 from safetensors import safe_open
 
@@ -48,6 +48,7 @@ def study(args: argparse.Namespace, seeds: int, steps: int, out: Path, *more: st
 def undisturbed(args: argparse.Namespace, seeds: int, steps: int) -> tuple[list[dict[str, Any]], float]:
     """What must come out, and the seconds it takes."""
     out, start = args.out / f"undisturbed-seeds{seeds}-steps{steps}", time.monotonic()
+    tell(f"an undisturbed study, {steps} steps")
     shutil.rmtree(out, ignore_errors=True)
     subprocess.run(study(args, seeds, steps, out), check=True, **QUIET)
     return results(out), time.monotonic() - start
@@ -77,6 +78,7 @@ def kills(args: argparse.Namespace) -> list[dict[str, Any]]:
     expected, duration = undisturbed(args, args.seeds, args.steps)
     rows, chance = [], random.Random(args.seed)
     for trial in range(args.trials):
+        tell(f"kill {trial + 1} of {args.trials}")
         out = args.out / f"killed{trial}"
         shutil.rmtree(out, ignore_errors=True)
         process = subprocess.Popen(study(args, args.seeds, args.steps, out), start_new_session=True, **QUIET)
@@ -93,7 +95,9 @@ def kills(args: argparse.Namespace) -> list[dict[str, Any]]:
 def cluster(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One row: two workers, one of them killed when a tenth of the runs is finished."""
     seeds = args.runs // len(args.layers)
+    args.short = min(args.short, args.steps)
     expected, _ = undisturbed(args, seeds, args.short)
+    tell("a cluster that loses a worker")
     out, file = args.out / "cluster", args.out / "scheduler.json"
     shutil.rmtree(out, ignore_errors=True)
     file.unlink(missing_ok=True)
@@ -127,6 +131,7 @@ def disk(args: argparse.Namespace) -> list[dict[str, Any]]:
     place = args.out / "small"
     place.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], check=True)
+    tell("a full disk")
     try:
         out, filler, start = place / "study", place / "filler", time.monotonic()
         process = subprocess.Popen(study(args, args.seeds, args.steps, out), **QUIET)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import obtain, parser_of_looks, write
+from common import obtain, parser_of_looks, tell, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Config, OneBitData, Run, build, exact, fit
@@ -111,6 +111,7 @@ def main(args: argparse.Namespace) -> None:
     runs = obtain(args)
     rows = [row_of(run) for run in runs]
     config = Config(ndims=args.followed, seed=args.seed, prob=args.prob, preset="reference", steps=args.steps)
+    tell(f"following a training, n = {config.ndims}")
     trace = follow(config)
     prob = runs[0].data.prob
     write(args, "when_is_z_used", rows, draw(rows, prob, trace, config), answer(rows, prob, trace))

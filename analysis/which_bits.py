@@ -41,7 +41,9 @@ def row_of(company: tuple[int, ...], repeats: int, args: argparse.Namespace) -> 
     row |= {"held": own[-1], "of others": " ".join(f"{value:.4f}" for value in own[:-1])}
     if repeats in args.trained:
         configs = [Config(repeats=data.repeats, seed=seed, steps=args.steps) for seed in args.seeds]
-        learned = [information(judged(run), data.bits)[-1] for run in train(configs, args)]
+        learned = [
+            information(judged(run), data.bits)[-1] for run in train(configs, args, f"{row['company']}, {repeats}")
+        ]
         row |= {"learned": pd.Series(learned).median(), "least": min(learned), "most": max(learned)}
     return row
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,9 +79,11 @@ class Registry(dict[str, T]):
             InputError: If there is none.
         """
         if name not in self:
+            close = get_close_matches(str(name), self, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
             raise InputError(
                 f"{self.kind} is {name!r}; it must be one of {', '.join(sorted(self))}, or of what a file of yours "
-                f"registers: `onebit --import FILE.py …`"
+                f"registers: `onebit --import FILE.py …`{hint}"
             )
         return self[name]
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-__all__ = ["Device", "Dtype", "GridSettings", "RunSettings", "Settings", "StartName"]
+__all__ = ["OWN_NAMES", "Device", "Dtype", "GridSettings", "RunSettings", "Schedule", "Settings", "StartName"]
 
 StartName = Literal["random", "analytic"]
+Schedule = Literal["exponential", "linear", "cosine", "constant"]
 Dtype = Literal["float32", "float64"]
 Device = Literal["cpu", "cuda"]
+
+#: What the registries hold, by kind, before anything is brought: a help text says it, and imports nothing for that.
+OWN_NAMES = {
+    "model": ("one_layer", "learned_prior", "two_layer"),
+    "guide": (
+        *("gaussian", "mixture", "flow", "truncated", "prior", "oracle"),  # with one layer
+        *("two_layer", "two_layer_skip", "top_down", "mean_field"),
+    ),
+    "objective": ("elbo", "stl", "iwae", "renyi", "dreg", "rws", "beta", "annealed", "free_bits"),
+    "preset": ("default", "thorough", "reference"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +30,12 @@ class Settings:
 
     Arguments:
         bits: Bits of information, 1 to 4, among which the dimensions are dealt as evenly as possible.
-        repeats: In how many dimensions each bit is repeated, in place of `bits` and of a number of dimensions; None: as
-            evenly as possible.
+        repeats: In how many dimensions each bit is repeated, in place of `bits` and of a number of dimensions; if not
+            given, as evenly as possible.
         prob: Probability that a bit is 1.
         start: Where the Gaussian guides' training starts: ``random``, from random weights, in two stages; ``analytic``,
             around the best Gaussian q(z1|x), as it is known.
-        preset: The recipe: the default, the same with more steps, the original experiment's, or one that is brought.
+        preset: The recipe: the default, the same with more steps (thorough), the original experiment's (reference).
         steps: Steps, if not the recipe's.
         lr: First learning rate, if not the recipe's.
         particles: Samples of the latents for each row, if not the recipe's: K of a bound on several; on a lattice, all.
@@ -41,7 +53,7 @@ class Settings:
     repeats: tuple[int, ...] | None = None
     prob: float = 0.5
     start: StartName = "random"
-    preset: str = "default"
+    preset: str = field(default="default", metadata={"registered": "preset"})
     steps: int | None = None
     lr: float | None = None
     particles: int | None = None
@@ -50,7 +62,7 @@ class Settings:
     width_z: int | None = None
     hidden_layers: int | None = None
     optimizer: str | None = None
-    schedule: str | None = None
+    schedule: str | None = field(default=None, metadata={"names": get_args(Schedule)})
     dtype: Dtype = "float32"
     device: Device = "cpu"
 
@@ -62,17 +74,17 @@ class RunSettings(Settings):
     Arguments:
         ndims: Dimensions of x.
         layers: Latent layers, 1 or 2.
-        model: A registered model; None is the number of layers' own.
-        guide: A registered guide; None is the number of layers' own.
-        objective: What is maximised; None is the preset's. Every run is judged on the plain ELBO.
+        model: The model (decoder); if none is given, the number of layers' own.
+        guide: The guide (encoder); if none is given, the number of layers' own.
+        objective: What training maximises; if none is given, the preset's. Every run is judged on the plain ELBO.
         seed: Seed of the initial parameters and of all noise.
     """
 
     ndims: int = 5
     layers: int = 1
-    model: str | None = None
-    guide: str | None = None
-    objective: str | None = None
+    model: str | None = field(default=None, metadata={"registered": "model"})
+    guide: str | None = field(default=None, metadata={"registered": "guide"})
+    objective: str | None = field(default=None, metadata={"registered": "objective"})
     seed: int = 0
 
 
@@ -83,9 +95,9 @@ class GridSettings(Settings):
     Arguments:
         ndims: Dimensions of x.
         layers: Latent layers.
-        models: Registered models, each for its number of layers; none: each number of layers' own.
-        guides: Registered guides, each for its number of layers; none: each number of layers' own.
-        objectives: Training objectives; none: each recipe's own.
+        models: Models (decoders), each for its number of layers; if empty, one_layer and two_layer.
+        guides: Guides (encoders), each for its number of layers; if empty, gaussian and two_layer.
+        objectives: What training maximises; if empty, each recipe's own.
         seeds: Seeds.
         imports: Modules by name, and files by path (in a study's file relative to it), that register what else there is
             to choose from; the command imports them first.
@@ -93,9 +105,9 @@ class GridSettings(Settings):
 
     ndims: tuple[int, ...] = (1, 2, 3, 5, 10, 100, 1000)
     layers: tuple[int, ...] = (1, 2)
-    models: tuple[str, ...] = ()
-    guides: tuple[str, ...] = ()
-    objectives: tuple[str, ...] = ()
+    models: tuple[str, ...] = field(default=(), metadata={"registered": "model"})
+    guides: tuple[str, ...] = field(default=(), metadata={"registered": "guide"})
+    objectives: tuple[str, ...] = field(default=(), metadata={"registered": "objective"})
     seeds: tuple[int, ...] = (0,)
     # Where something is registered makes no other study.
     imports: tuple[str, ...] = field(default=(), compare=False, metadata={"flag": None})

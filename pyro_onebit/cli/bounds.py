@@ -18,6 +18,9 @@ class BoundsCommand(Command):
         repeats: Independent bounds for each K.
         alpha: Order of the bound: 0 is IWAE, others are Rényi bounds, 1 the ELBO.
         seed: Seed of the draws.
+
+    Examples:
+        onebit bounds run  # ten seconds
     """
 
     run_directory: Path = field(metadata={"positional": True, "metavar": "DIR"})

@@ -30,6 +30,9 @@ class EncodeCommand(Command):
         naive: Draw latents from the bits as they are, without dither: they are then not the guide's.
         force: Replace a file that is no container.
         quiet: Show no progress bar.
+
+    Examples:
+        onebit encode letter.txt letter.onebit --run run  # ten seconds for 1 kB
     """
 
     file: Path = field(metadata={"positional": True, "metavar": "FILE"})
@@ -68,6 +71,9 @@ class DecodeCommand(Command):
         run_directory: The run's directory.
         force: Replace a file.
         quiet: Show no progress bar.
+
+    Examples:
+        onebit decode letter.onebit letter.txt --run run
     """
 
     container: Path = field(metadata={"positional": True, "metavar": "OUT"})

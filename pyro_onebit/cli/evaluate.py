@@ -15,6 +15,9 @@ class EvaluateCommand(Command):
 
     Arguments:
         run_directory: A run's directory.
+
+    Examples:
+        onebit evaluate run  # ten seconds
     """
 
     run_directory: Path = field(metadata={"positional": True, "metavar": "DIR"})

@@ -16,6 +16,9 @@ class ExploreCommand(Command):
         out: The file to write.
         force: Replace a file that is not such a page.
         quiet: Show no progress bar.
+
+    Examples:
+        onebit explore --out play.html  # two minutes
     """
 
     out: Path = Path("explore.html")
@@ -38,6 +41,9 @@ class ReportCommand(Command):
         directory: The study's directory, or a run's.
         inference_data: Write each finished run's posterior.nc, too: ArviZ InferenceData with its log_evidence.
         force: Replace a report.html that is not this command's.
+
+    Examples:
+        onebit report results
     """
 
     directory: Path = field(metadata={"positional": True, "metavar": "DIR"})

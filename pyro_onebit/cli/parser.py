@@ -9,13 +9,15 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
+from docstring_parser import DocstringMeta
 from docstring_parser import parse as parse_docstring
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.files import ordered_fields
 from pyro_onebit.registry import import_source
+from pyro_onebit.settings import OWN_NAMES
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,10 @@ class Outcome:
 class Command:
     """A command: a dataclass whose fields are its arguments.
 
-    A field's metadata may hold ``positional`` (true), ``metavar`` and ``flag`` (its name on the command line; None: it
-    has none). Of a field that is a dataclass itself, the fields are arguments.
+    Its documentation is its help; a section ``Examples:`` ends it, a line for each, and says how long it takes. A
+    field's metadata may hold ``positional`` (true), ``metavar``, ``flag`` (its name on the command line; None: it has
+    none), ``names`` and ``registered`` (values it may have: some names, or a registry's kind). Of a field that is a
+    dataclass itself, the fields are arguments.
     """
 
     def run(self) -> Outcome:
@@ -50,6 +54,14 @@ class Command:
         return {}
 
 
+class _Help(argparse.HelpFormatter):
+    """Help in which a line of examples stays one."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n".join(line if line[:1] == " " else fill(line, width, indent) for line in text.splitlines())
+
+
 class _Parser(argparse.ArgumentParser):
     #: Every command and flag that there is.
     words: frozenset[str] = frozenset()
@@ -59,6 +71,7 @@ class _Parser(argparse.ArgumentParser):
         wrong = re.search(r"(?:invalid choice: '|unrecognized arguments: )([\w-]+)", message)
         close = get_close_matches(wrong[1], self.words, 1) if wrong else []
         hint = f"; did you mean {close[0]}?" if close else ""
+        message = re.sub(r"argument \{.*?: invalid choice: ('.*?') \(.*", r"\1 is no command", message)
         raise InputError(f"{message}{hint}; see `{self.prog} --help`")
 
 
@@ -88,8 +101,10 @@ def parse(
         about = parse_docstring(kind.__doc__ or "")
         own = names.add_parser(
             name,
-            help=about.short_description,
-            description=about.description,
+            help=_in_a_line(about.short_description),
+            description=_in_a_line(about.description),
+            epilog="\n".join(["examples:", *(f"  {line}" for own in about.examples for line in _lines(own))]),
+            formatter_class=_Help,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
         )
@@ -104,10 +119,19 @@ def parse(
     return _made(command, given, command.defaults(given)), as_json
 
 
+def _in_a_line(text: str | None) -> str:
+    """Prose without the marks of code."""
+    return " ".join((text or "").replace("`", "").split())
+
+
+def _lines(example: DocstringMeta) -> list[str]:
+    return (example.description or "").splitlines()
+
+
 def _documented(kind: type) -> dict[str, str]:
     """What a dataclass and those that it extends say of their fields."""
     return {
-        parameter.arg_name: " ".join((parameter.description or "").split())
+        parameter.arg_name: _in_a_line(parameter.description)
         for base in reversed(kind.__mro__)
         for parameter in parse_docstring(base.__doc__ or "").params
     }
@@ -129,6 +153,8 @@ def _add_fields(parser: argparse.ArgumentParser, kind: Any, base: Any) -> None:
             _add_fields(parser, of, {} if default is MISSING else default)
             continue
         about = documented.get(field.name, "")
+        if names := _names(of, field.metadata):
+            about += f" Choices: {', '.join(names)}{'; --import adds others' * ('registered' in field.metadata)}."
         if default not in (MISSING, None, ()) and not isinstance(default, bool):
             about += f" (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
         settings: dict[str, Any] = {"help": about.replace("%", "%%"), **_reading(of)}
@@ -141,6 +167,13 @@ def _add_fields(parser: argparse.ArgumentParser, kind: Any, base: Any) -> None:
             if flag is None:
                 continue
             parser.add_argument(flag, dest=field.name, required=default is MISSING, **settings)
+
+
+def _names(kind: Any, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a field may be, if it is one name, or several, of a few."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return OWN_NAMES[metadata["registered"]] if "registered" in metadata else metadata.get("names", ())
 
 
 def _reading(kind: Any) -> dict[str, Any]:

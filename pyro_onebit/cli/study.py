@@ -140,6 +140,11 @@ class StudyCommand(GridCommand):
     """Train a grid of runs; write results.csv, runs/, figures/ and report.html, and print the table.
 
     Finished runs are not trained again: the same command resumes an earlier one that was stopped.
+
+    Examples:
+        onebit study  # a minute on two cores
+        onebit study --ndims 2 100 --seeds 0 1 2 --out many  # a minute
+        onebit study --ndims 5 --guides gaussian flow --dry-run
     """
 
     @property
@@ -166,6 +171,9 @@ class DemoCommand(Command):
         jobs: Processes, one thread each.
         force: Replace files in the directory that are not this command's.
         quiet: Show no progress bar.
+
+    Examples:
+        onebit demo  # half a minute on two cores
     """
 
     out: Path = Path("results/demo")
@@ -192,6 +200,10 @@ class CompareCommand(GridCommand):
     """Train guides and objectives side by side; write comparison.csv, runs/, figures/ and report.html; print the table.
 
     Finished runs are not trained again: the same command resumes an earlier one that was stopped.
+
+    Examples:
+        onebit compare  # five minutes
+        onebit compare --ndims 5 --guides gaussian flow --out results/two
     """
 
     grid: GridSettings = field(default_factory=lambda: _COMPARED)

@@ -21,6 +21,10 @@ class TrainCommand(Command):
         config: What to train.
         force: Replace files in the directory that are not a run's.
         quiet: Show no progress bar.
+
+    Examples:
+        onebit train --ndims 100 --layers 2 --out run  # ten seconds
+        onebit --import my_guides.py train --guide mine --out run
     """
 
     out: Path

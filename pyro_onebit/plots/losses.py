@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -216,10 +217,12 @@ def training_figure(histories: Sequence[tuple[AnyConfig, float, pd.DataFrame]]) 
     axes = figure.subplots()
     families = [family_of(config) for config, _, _ in histories]
     labels, colours = labels_of(families), colours_of(sorted(set(families), key=str))
+    dashes = dict(zip(colours, itertools.cycle(("-", "--", ":", "-.")), strict=False))
     for family, (_, limit, history) in zip(families, histories, strict=True):
         losses = (history["loss"] - limit).clip(lower=_LEAST_ESTIMATE)
         share = 100.0 * np.arange(len(losses)) / max(1, len(losses) - 1)
-        axes.plot(share, losses, color=colours[family], lw=0.9, alpha=0.8, label=labels[family])
+        look: dict[str, Any] = {"color": colours[family], "ls": dashes[family], "lw": 1.1, "alpha": 0.8}
+        axes.plot(share, losses, **look, label=labels[family])
     axes.set(yscale="log", xlabel="share of the steps (%)", ylabel="estimated loss above the limit (nats)")
     axes.grid(color=LIGHT)
     legend(figure, loc="outside upper right", ncols=2)

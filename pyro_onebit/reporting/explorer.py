@@ -26,6 +26,7 @@ from pyro_onebit.files import claim, write_whole
 from pyro_onebit.plots import PALETTE
 from pyro_onebit.quadrature import Grid
 from pyro_onebit.reporting.templates import templates
+from pyro_onebit.reproducibility import one_thread
 from pyro_onebit.system import progress
 from pyro_onebit.training import Config, build
 
@@ -154,16 +155,18 @@ def explorer_data(ndims: Sequence[int] = NDIMS, *, quiet: bool = True) -> list[d
         quiet: Show no progress bar.
     """
     found = []
-    for n in progress(ndims, quiet=quiet, unit="n"):
-        best = exact.gaussian_optimum(n)
-        model, guide, _ = build(Config(ndims=n, layers=2, start="analytic"))
-        families = {
-            "gaussian": _judged(*mirrored([1.0], [best.loc[1]], [best.scale[1]]), n),
-            "mixture": _judged(*mirrored(*(part.tolist() for part in best_mixture(n))), n),
-            "two_layer": _judged(model, guide, n),
-            "truncated": _truncated(n),
-        }
-        found.append({"n": n, "families": families})
+    # Its tables are small: more threads take longer, and many times so where others need the cores.
+    with one_thread():
+        for n in progress(ndims, quiet=quiet, unit="n"):
+            best = exact.gaussian_optimum(n)
+            model, guide, _ = build(Config(ndims=n, layers=2, start="analytic"))
+            families = {
+                "gaussian": _judged(*mirrored([1.0], [best.loc[1]], [best.scale[1]]), n),
+                "mixture": _judged(*mirrored(*(part.tolist() for part in best_mixture(n))), n),
+                "two_layer": _judged(model, guide, n),
+                "truncated": _truncated(n),
+            }
+            found.append({"n": n, "families": families})
     return found
 
 

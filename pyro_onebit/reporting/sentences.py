@@ -38,9 +38,9 @@ def _use(table: pd.DataFrame) -> str:
     unused, used = [n for n in most.index if most[n] < 0.5], [n for n in least.index if least[n] >= 0.5]
     parts = []
     if unused:
-        parts.append(f"is unused at n = {_listed(unused)} (it carries at most {most[unused].max():.1%} of the bit)")
+        parts.append(f"is unused at n = {_listed(unused)} (it carries at most {_share(most[unused].max())} of the bit)")
     if used:
-        parts.append(f"is used at n = {_listed(used)} (it carries at least {least[used].min():.1%} of the bit)")
+        parts.append(f"is used at n = {_listed(used)} (it carries at least {_share(least[used].min())} of the bit)")
     mixed = [n for n in least.index if n not in unused and n not in used]
     if mixed:
         parts.append(f"is used by some runs and not by others at n = {_listed(mixed)}")
@@ -63,3 +63,8 @@ def _cost(guide: str, own: pd.DataFrame) -> str:
 
 def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
+
+
+def _share(part: float) -> str:
+    """In per cent; of a small one its first digit."""
+    return f"{part:.1%}" if part >= 1e-3 else f"{max(100.0 * part, 0.0):.0g}%"

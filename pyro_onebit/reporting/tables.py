@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -16,8 +17,8 @@ from pyro_onebit.studies import CELL, COLUMNS, Column, Kind, shown_columns, with
 _LINES = 60
 #: From here on a number is shown by its power of ten.
 _LONG = 1e9
-#: As wide as a file.
-_ENDLESS = 100_000
+#: As wide as a file; and as a line of prose at most.
+_ENDLESS, _PROSE = 100_000, 110
 
 
 def format_value(value: Any, column: Column) -> str:
@@ -30,6 +31,8 @@ def format_value(value: Any, column: Column) -> str:
         return "∞" if value > 0 else "-∞"
     if not isinstance(value, float):
         return str(value)
+    if value < column.floor:
+        return f"< {column.floor:g}"
     # "z": what rounds to nothing has no sign. And no table is as wide as a number without end.
     return format(value, ".3e" if abs(value) >= _LONG else f"z{column.format}")
 
@@ -50,7 +53,7 @@ def text_table(
     Arguments:
         rows: The rows.
         columns: What to show of them.
-        note: What stands below.
+        note: What stands below, in lines as long as the terminal's, and no longer than can be read.
         width: How many characters fit; None: what standard output's terminal has, and without one, all.
     """
     width = width or shutil.get_terminal_size((_ENDLESS, 1)).columns
@@ -69,7 +72,7 @@ def text_table(
     for part in parts:
         header, *lines = [" ".join(line) for line in zip(*part, strict=True)]
         tables.append("\n".join([header, "─" * len(header), *lines]))
-    return "\n\n".join(tables) + (f"\n{note}" if note else "")
+    return "\n".join(["\n\n".join(tables), *wrap(note, min(width, _PROSE))])
 
 
 def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> str:
@@ -85,8 +88,9 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 _NOTES = {
     "results": "nats per datum; limit: the lowest loss of the guide's family (docs/glossary.md)",
     "comparison": (
-        "nats; gap: of the loss to the entropy; approx., amort.: the parts of KL(q‖p); ideal: the family's gap to an\n"
-        "ideal threshold decoder's posterior; bent: by how much the learned posterior is closer to the family than that"
+        "nats; gap: of the loss to the entropy; approx., amort.: the parts of KL(q‖p); ideal: the family's gap to "
+        "an ideal threshold decoder's posterior; bent: by how much the learned one is closer to the family than that; "
+        "k̂ < 0: bounded weights; no k̂: weights that are all equal, as the exact posterior's are"
     ),
 }
 
@@ -107,13 +111,14 @@ def format_summary(summary: pd.DataFrame) -> str:
 
 def summary_columns(summary: pd.DataFrame) -> list[Column]:
     """How the columns of `summarise` are shown: of those that say which cell it is, what varies."""
-    own = {column.name: column for column in shown_columns("results", summary)}
+    cell = {column.name: column for column in shown_columns("results", summary)}
     made = {name: column for column in COLUMNS for name in column.over_seeds}
-    columns = [own[name] for name in CELL if name in summary and name in own]
+    columns = [cell[name] for name in CELL if name in summary and name in cell]
     columns.append(Column("seeds", "number of seeds", type=int, bar=True))
     for name in map(str, summary.columns):
         if name in made and name not in CELL:
-            columns.append(Column(name, made[name].meaning, made[name].unit, format=made[name].format, optional=True))
+            own = {field: getattr(made[name], field) for field in ("meaning", "unit", "format", "floor")}
+            columns.append(Column(name, **own, optional=True))
     return columns
 
 
@@ -133,7 +138,7 @@ _CHECKS = (
 def format_checks(rows: Sequence[Mapping[str, Any]]) -> str:
     """The posterior checks (`exact.posterior_checks`) as text: a line for each latent, target and codeword."""
     note = (
-        "KL in nats; W1: Wasserstein-1, in units of the latent; KS: Kolmogorov-Smirnov distance;\n"
+        "KL in nats; W1: Wasserstein-1, in units of the latent; KS: Kolmogorov-Smirnov distance; "
         "∞: the first has mass where the second has none, as a truncated normal beyond its threshold"
     )
     # A divergence that has no number is infinite; other figures that have none are not defined.
@@ -148,11 +153,11 @@ _BOUNDS = (
     Column("estimate", "nats", format=".6f", title="sampled", bar=True),
     Column("standard_error", "nats", title="± s.e."),
     Column("expected", "nats", format=".6f"),
-    Column("gap", "nats", format=".6f", title="below log p"),
+    Column("gap", "nats", format=".2e", title="below log p"),
     Column("ess", format=".1f", title="ESS", bar=True),
     Column("largest_share", format=".2%", title="largest"),
-    Column("khat", format=".2f", title="k̂"),
-    Column("khat_ideal", format=".2f", title="ideal k̂"),
+    Column("khat", format=".2f", title="k̂", floor=0.0),
+    Column("khat_ideal", format=".2f", title="ideal k̂", floor=0.0),
     Column("trusted", title="k̂ below its limit"),
 )
 
@@ -160,9 +165,9 @@ _BOUNDS = (
 def format_bounds(rows: Sequence[Mapping[str, Any]]) -> str:
     """Sampled bounds beside their exact expectations (`bounds.bound_table`) as text."""
     note = (
-        "nats; sampled: mean over repeats; expected: its exact expectation, by quadrature, and how far that is\n"
-        "below log p(x); ESS (effective sample size), largest weight's share, k̂: of one repeat; ideal k̂: of the law's\n"
-        "own K quantiles"
+        "nats; sampled: mean over repeats; expected: its exact expectation, by quadrature, and how far that is "
+        "below log p(x); ESS (effective sample size), largest weight's share, k̂: of one repeat; ideal k̂: of the law's "
+        "own K quantiles; k̂ < 0: bounded weights; empty: fewer than 100 draws, or weights that are all equal"
     )
     return text_table(
         [{**row, "codeword": "mean" if row["codeword"] is None else row["codeword"]} for row in rows], _BOUNDS, note

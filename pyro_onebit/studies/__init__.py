@@ -2,7 +2,7 @@
 
 from pyro_onebit.studies.checkpoint import INTERVAL, StateFile
 from pyro_onebit.studies.comparison import compare, compare_runs, comparison_row
-from pyro_onebit.studies.executors import T, check_jobs, run_all
+from pyro_onebit.studies.executors import Work, check_jobs, run_all
 from pyro_onebit.studies.grid import STUDY_FILE, StudyGrid, acquire, read_study
 from pyro_onebit.studies.inference_data import to_inference_data, write_inference_data
 from pyro_onebit.studies.runs import (
@@ -47,7 +47,7 @@ __all__ = [
     "StateFile",
     "Study",
     "StudyGrid",
-    "T",
+    "Work",
     "acquire",
     "cell_of",
     "check_jobs",

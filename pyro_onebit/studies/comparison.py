@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -96,9 +96,9 @@ def _tabulate(done: Iterable[tuple[AnyConfig, dict[str, Any], Truth]], out: Path
     return Study(table, failures, list(truths.values()))
 
 
-def _compare_one(config: Config, path: Path) -> tuple[dict[str, Any], Truth]:
+def _compare_one(config: Config, path: Path, on_step: Callable[[int], None] | None) -> tuple[dict[str, Any], Truth]:
     """One run in a worker: its row and densities."""
-    run = train(config, path)
+    run = train(config, path, on_step=on_step)
     truth = run.truth or run.judge().truth
     return comparison_row(run, truth), truth
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -11,7 +12,7 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 from pyro_onebit.errors import InputError, ProgramError, TrainingError, WriteError
 from pyro_onebit.files import refuse_link
@@ -20,8 +21,6 @@ from pyro_onebit.studies.runs import is_busy, run_path
 from pyro_onebit.system import Lost, check_memory, in_processes, progress
 from pyro_onebit.training import Config
 
-T = TypeVar("T")
-
 
 class _Left(Enum):
     """In place of a result."""
@@ -29,14 +28,20 @@ class _Left(Enum):
     BUSY = "another command is training it"
 
 
+#: What is done for a configuration in its run's directory; the last argument, if there is one, is told each step.
+Work = Callable[[Config, Path, Callable[[int], None] | None], Any]
 #: What a process is handed: `_in_worker`'s arguments.
-_Task = tuple[Snapshot, Callable[[Config, Path], Any], int, Config, Path, bool]
+_Task = tuple[Snapshot, Work, int, Config, Path, bool]
+#: What is told the index of a run and the step that it is at.
+_Hear = Callable[[int, int], None]
 _Runner = Callable[[Iterable[_Task], int], Iterator[tuple[int, Any]]]
 _ALONE = Lock()
 #: Beside the bar stand so many of the runs that are trained at the moment.
 _TOLD = 2
 #: What a process takes that has imported all, before it trains.
 _PROCESS_BYTES = 2e8
+#: Seconds between two steps that a run tells of.
+_TELLING = 0.25
 #: Seconds after which a cluster without workers is given up.
 _DESERTED = 30.0
 #: A failure's reason is no longer than this: a program may say anything.
@@ -60,8 +65,59 @@ def check_jobs(jobs: int, runs: int, timeout: float | None, cluster: str | None)
         check_memory(min(jobs, runs) * _PROCESS_BYTES, f"jobs {jobs}")
 
 
+class _Progress:
+    """A bar that counts the steps of all runs, and names those that are trained at the moment.
+
+    Arguments:
+        bar: A tqdm bar of no length yet.
+        configs: The runs.
+    """
+
+    def __init__(self, bar: Any, configs: Sequence[Config]) -> None:
+        self._bar, self._configs = bar, configs
+        #: Steps that are done of each run that has begun.
+        self._done: dict[int, int] = {}
+        self._running: list[int] = []
+        self._ended = 0
+        bar.total = sum(config.recipe.steps for config in configs)
+
+    def begin(self, i: int) -> None:
+        self._running.append(i)
+        self._done.setdefault(i, 0)
+        self._tell()
+
+    def hear(self, i: int, step: int) -> None:
+        if step < self._done[i]:  # it begins again
+            self._bar.total += self._done[i]
+            self._done[i] = 0
+        self._bar.update(step + 1 - self._done[i])
+        self._done[i] = step + 1
+        self._tell()
+
+    def leave(self, i: int) -> None:
+        self._running.remove(i)
+
+    def end(self, i: int) -> None:
+        self._ended += 1
+        self._bar.update(self._configs[i].recipe.steps - self._done[i])
+        self._tell()
+
+    def _tell(self) -> None:
+        now = []
+        for i in self._running[:_TOLD]:
+            config = self._configs[i]
+            judged = ", judged" * (self._done[i] >= config.recipe.steps)
+            now.append(f"n = {config.ndims}, {config.layers} layer{'s' * (config.layers > 1)}{judged}")
+        self._bar.set_description_str(f"{self._ended}/{len(self._configs)} runs", refresh=False)
+        self._bar.set_postfix_str("; ".join(now))
+
+
+#: As wide as 80 characters are with two runs.
+_BAR_FORMAT = "{desc} {percentage:5.1f}%|{bar}| {elapsed}<{remaining}{postfix}"
+
+
 def run_all(
-    work: Callable[[Config, Path], T],
+    work: Work,
     configs: Sequence[Config],
     out: Path,
     jobs: int,
@@ -69,7 +125,7 @@ def run_all(
     quiet: bool,
     timeout: float | None = None,
     cluster: str | None = None,
-) -> Iterator[tuple[int, T | str]]:
+) -> Iterator[tuple[int, Any]]:
     """Do something for each configuration and the directory of its run, in processes; as they end.
 
     What another command is training at the moment is left to the end, so that two share a grid. A run whose process
@@ -77,7 +133,7 @@ def run_all(
     no other run is begun.
 
     Arguments:
-        work: A function of a module, so that a process can find it.
+        work: What to do; a function of a module, so that a process can find it.
         configs: The configurations.
         out: The study's directory.
         jobs: Processes, each with one thread; at least 1. A single one, without `timeout`, is this one.
@@ -98,7 +154,6 @@ def run_all(
     for path in {path.parent for path in paths} | set(paths):
         refuse_link(path)
     full: list[WriteError] = []
-    running: list[int] = []
     share = True
     registered = snapshot()
 
@@ -106,29 +161,26 @@ def run_all(
         for i in indices:
             if full:
                 return
-            running.append(i)
-            tell()
+            shown.begin(i)
             yield registered, work, i, configs[i], paths[i], share
-
-    def tell() -> None:
-        now = [f"n = {configs[i].ndims} with {configs[i].layers} layer{'s' * (configs[i].layers > 1)}" for i in running]
-        bar.set_postfix_str("; ".join(now[:_TOLD]))
 
     def ended(i: int, result: Any) -> tuple[int, Any]:
         waiting.remove(i)
-        bar.update()
+        shown.end(i)
         return i, _reasons(timeout)[result] if isinstance(result, Lost) else result
 
     with ExitStack() as stack:
+        bar = stack.enter_context(progress(quiet=quiet, total=1, bar_format=_BAR_FORMAT))
+        shown = _Progress(bar, configs)
+        hear = None if bar.disable else shown.hear
         if cluster is not None:
             run: _Runner = partial(_on_cluster, stack.enter_context(_client(cluster)))
         else:
-            run = _here if jobs == 1 and timeout is None else partial(_in_processes, timeout)
-        bar = stack.enter_context(progress(quiet=quiet, total=len(configs), unit="run"))
+            run = partial(_here, hear) if jobs == 1 and timeout is None else partial(_in_processes, timeout, hear)
         while waiting and not full:
             killed: list[int] = []
             for i, result in run(tasks(tuple(waiting)), min(jobs, len(waiting))):
-                running.remove(i)
+                shown.leave(i)
                 if isinstance(result, WriteError):
                     full.append(result)
                 elif result is Lost.KILLED:
@@ -139,7 +191,7 @@ def run_all(
             for i in killed:
                 # Alone: it may have been killed for the memory that others took.
                 for _, result in run(tasks([i]), 1):
-                    running.remove(i)
+                    shown.leave(i)
                     if isinstance(result, WriteError):
                         full.append(result)
                     else:
@@ -156,15 +208,18 @@ def _reasons(timeout: float | None) -> dict[Lost, str]:
     }
 
 
-def _here(tasks: Iterable[_Task], _: int) -> Iterator[tuple[int, Any]]:
+def _here(hear: _Hear | None, tasks: Iterable[_Task], _: int) -> Iterator[tuple[int, Any]]:
     """What `_in_worker` returns, in this process."""
     for task in tasks:
-        yield _in_worker(*task)
+        yield _in_worker(*task, partial(hear, task[2]) if hear else None)
 
 
-def _in_processes(timeout: float | None, tasks: Iterable[_Task], processes: int) -> Iterator[tuple[int, Any]]:
+def _in_processes(
+    timeout: float | None, hear: _Hear | None, tasks: Iterable[_Task], processes: int
+) -> Iterator[tuple[int, Any]]:
     """The same in processes, as it ends; or how a run's process was lost."""
-    for task, result in in_processes(_in_worker, tasks, processes, timeout):
+    heard = None if hear is None else lambda task, step: hear(task[2], step)
+    for task, result in in_processes(_in_worker, tasks, processes, timeout, heard):
         yield (task[2], result) if isinstance(result, Lost) else result
 
 
@@ -243,8 +298,14 @@ def _connected(kind: Any, address: str) -> Any:
 
 
 def _in_worker(
-    registered: Snapshot, work: Callable[[Config, Path], T], index: int, config: Config, path: Path, share: bool
-) -> tuple[int, T | str | WriteError | _Left]:
+    registered: Snapshot,
+    work: Work,
+    index: int,
+    config: Config,
+    path: Path,
+    share: bool,
+    tell: Callable[[int], None] | None = None,
+) -> tuple[int, Any]:
     """One run's result; why there is none; or that it was left, as `share` says, to another command."""
     try:
         # What a script has registered is not known in another process.
@@ -253,7 +314,7 @@ def _in_worker(
             return index, _Left.BUSY
         # A cluster's process may have several threads, and torch and Pyro have one state for all of them.
         with _ALONE:
-            return index, work(config, path)
+            return index, work(config, path, _now_and_then(tell, config.recipe.steps) if tell else None)
     except (TrainingError, ArithmeticError, ProgramError) as error:
         return index, str(error)
     except WriteError as error:
@@ -262,3 +323,16 @@ def _in_worker(
         raise
     except BaseException as error:  # a guide is a user's program: whatever it does, the other runs go on
         return index, f"{type(error).__name__}: {' '.join(str(error).split())}"[:_MAX_REASON]
+
+
+def _now_and_then(tell: Callable[[int], None], steps: int) -> Callable[[int], None]:
+    """What tells of some of the steps, and of the last."""
+    told = -math.inf
+
+    def on_step(step: int) -> None:
+        nonlocal told
+        if (now := time.monotonic()) - told > _TELLING or step + 1 == steps:
+            told = now
+            tell(step)
+
+    return on_step

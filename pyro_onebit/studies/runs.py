@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -159,7 +159,7 @@ def run_path(out: str | Path, config: AnyConfig) -> Path:
     return Path(out) / "runs" / run_name(config)
 
 
-def train(config: Config, path: str | Path, *, quiet: bool = True) -> Run:
+def train(config: Config, path: str | Path, *, quiet: bool = True, on_step: Callable[[int], None] | None = None) -> Run:
     """A configuration's run: the one that is there, or else trained, from where an earlier training was left.
 
     Two processes that want the same run at the same time train it once.
@@ -168,6 +168,7 @@ def train(config: Config, path: str | Path, *, quiet: bool = True) -> Run:
         config: What to train.
         path: The run's directory.
         quiet: Show no progress bar.
+        on_step: Called with its number after each step.
 
     Raises:
         TrainingError: If training fails; the last parameters before it are kept.
@@ -183,7 +184,7 @@ def train(config: Config, path: str | Path, *, quiet: bool = True) -> Run:
             run = load_run(path)
         else:
             try:
-                run = fit(*build(config), config, quiet=quiet, checkpoint=state)
+                run = fit(*build(config), config, quiet=quiet, on_step=on_step, checkpoint=state)
             except TrainingError as error:
                 save_run(error.run, path)
                 raise

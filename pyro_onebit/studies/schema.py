@@ -52,6 +52,7 @@ class Column:
         missing: What stands for it in a run of a version that had no such column, given the others.
         derived: Computes it from a table's other columns; then it stands in no file.
         bar: Whether a rule stands before it in a text table.
+        floor: Below it a number's value means nothing more, and that it is below is shown.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Column:
     missing: Callable[[Mapping[str, Any]], Any] | None = None
     derived: Callable[[pd.DataFrame], Any] | None = None
     bar: bool = False
+    floor: float = -math.inf
 
 
 def _original(place: int) -> Callable[[pd.DataFrame], Any]:
@@ -167,7 +169,12 @@ COLUMNS = (
     _of_gap("bent", "by how much the learned posterior is closer to the family than that"),
     _of_gap("kl_reverse", "E KL(p(z|x) ‖ q(z|x)) of all latents", "KL(p‖q)", bar=True),
     _of_gap("wasserstein", "Wasserstein-1 of q(z_top|x) to the truncated normal, in units of the latent", "W1", ""),
-    _of_gap("khat", "Pareto k̂ of 10,000 weights, the worse codeword's", "k̂", "", format=".2f"),
+    _of_gap(
+        *("khat", "Pareto k̂ of 10,000 weights, the worse codeword's; < 0: bounded; empty: equal", "k̂"),
+        unit="",
+        format=".2f",
+        floor=0.0,
+    ),
     _nats("mutual_information", "I_q(x; z_top)", "I(x;z)", format=".4f", shown=_BOTH, optional=True),
     _nats("kl_aggregate", "KL(q(z_top) ‖ p(z_top))", optional=True),
     Column(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,6 +138,6 @@ def write_failures(failures: Mapping[Config, str], out: Path) -> None:
         remove(path, _MARK)
 
 
-def _train_one(config: Config, path: Path) -> Truth | None:
+def _train_one(config: Config, path: Path, on_step: Callable[[int], None] | None) -> Truth | None:
     """One run in a worker; its densities if they are at hand."""
-    return train(config, path).truth
+    return train(config, path, on_step=on_step).truth

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -27,6 +28,7 @@ from pyro_onebit.errors import InputError
 __all__ = ["Lost", "StoppedError", "imported_ahead", "in_processes", "stopped_by_signals"]
 
 _Task = tuple[Any, ...]
+_Hear = Callable[[_Task, Any], None]
 #: One thread each: several processes, each with all the cores' threads, are many times slower.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 #: At least so often (seconds) it is seen whether a process is there still.
@@ -96,8 +98,19 @@ def imported_ahead(*modules: str) -> Iterator[None]:
         nursery.end()
 
 
+@dataclass(frozen=True)
+class _News:
+    """What a task says while it is done."""
+
+    content: Any
+
+
 def in_processes(
-    function: Callable[..., Any], tasks: Iterable[_Task], processes: int, limit: float | None = None
+    function: Callable[..., Any],
+    tasks: Iterable[_Task],
+    processes: int,
+    limit: float | None = None,
+    hear: _Hear | None = None,
 ) -> Iterator[tuple[_Task, Any]]:
     """Each task and what a function returns for it, or why it is lost, as they end.
 
@@ -112,6 +125,8 @@ def in_processes(
         tasks: Its arguments; the next ones are taken when a process is free.
         processes: Their number.
         limit: Seconds that a task may take.
+        hear: Called with a task and what it says while it is done; then the function has a last argument, which it
+            calls to say it: a few times a second at most, for nobody may be reading.
 
     Raises:
         InputError: If processes end before they have begun.
@@ -125,7 +140,7 @@ def in_processes(
         while workers:
             wait([worker.pipe for worker in workers], _LOOK if limit is None else min(_LOOK, limit))
             for i, worker in reversed(list(enumerate(workers))):
-                if not (result := worker.look(limit)):
+                if not (result := worker.look(limit, hear)):
                     continue
                 task, lost = worker.task, isinstance(result[0], Lost)
                 if lost:
@@ -139,7 +154,7 @@ def in_processes(
                     worker.end()
                     workers.pop(i)
                 else:
-                    worker.give(function, following)
+                    worker.give(function, following, hear is not None)
                 if task is not None:
                     yield task, *result
     finally:
@@ -222,19 +237,23 @@ class _Worker:
         self._since, self._id = math.inf, 0
         self.pipe = nursery.fork()
 
-    def give(self, function: Callable[..., Any], task: _Task) -> None:
-        """Hand it a task."""
+    def give(self, function: Callable[..., Any], task: _Task, heard: bool) -> None:
+        """Hand it a task, and say whether it is heard while it is at it."""
         import cloudpickle
 
         self.task, self._since = task, time.monotonic()
         with suppress(OSError):  # it is gone, as will be seen
-            self.pipe.send_bytes(cloudpickle.dumps((function, task)))
+            self.pipe.send_bytes(cloudpickle.dumps((function, task, heard)))
 
-    def look(self, limit: float | None) -> tuple[Any] | None:
-        """What came of what it was at, once it has ended, or it itself has."""
+    def look(self, limit: float | None, hear: _Hear | None) -> tuple[Any] | None:
+        """What came of what it was at, once it has ended, or it itself has; what it says before is heard."""
         try:
-            if self.pipe.poll():
+            while self.pipe.poll():
                 result, error = pickle.loads(self.pipe.recv_bytes())
+                if isinstance(result, _News):
+                    if hear and self.task:
+                        hear(self.task, result.content)
+                    continue
                 if error is not None:
                     raise error
                 if self.task is None:
@@ -276,6 +295,11 @@ def serve(pipe: int) -> NoReturn:
     connection = Connection(pipe)
     with suppress(OSError):  # where memory ends, the kernel is to end this process, not the one that waits for it
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+    def tell(news: Any) -> None:
+        with suppress(OSError):  # the other end is gone, and this process will be
+            connection.send_bytes(cloudpickle.dumps((_News(news), None)))
+
     content: tuple[Any, BaseException | None] = os.getpid(), None
     while True:
         try:
@@ -284,8 +308,8 @@ def serve(pipe: int) -> NoReturn:
         except (EOFError, OSError):  # the other end is gone
             os._exit(1)
         try:
-            function, task = cloudpickle.loads(given)
-            content = function(*task), None
+            function, task, heard = cloudpickle.loads(given)
+            content = function(*task, *([tell] if heard else [])), None
         except KeyboardInterrupt:
             content = Lost.INTERRUPTED, None
         except BaseException as error:  # which the other end raises

@@ -60,7 +60,10 @@ class Config(RunSettings):
                 object.__setattr__(self, name, default)
         for registry, chosen in ((MODELS, self.model), (GUIDES, self.guide)):
             if (layers := registry.find(chosen).layers) != self.layers:
-                raise InputError(f"{registry.kind} {chosen!r} belongs to {layers} layer(s), not {self.layers}")
+                raise InputError(
+                    f"{registry.kind} {chosen!r} belongs to {layers} layer(s), not {self.layers}; take layers {layers} "
+                    f"or another {registry.kind}"
+                )
         objective = OBJECTIVES.find(self.objective)
         if GUIDES[str(self.guide)].moving_support and not objective.pathwise:
             pathwise = [name for name, known in OBJECTIVES.items() if known.pathwise]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import get_args
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.nn import ONE_LAYER, REFERENCE, TWO_LAYER, Architecture
 from pyro_onebit.registry import RECIPES
-
-Schedule = Literal["exponential", "linear", "cosine", "constant"]
+from pyro_onebit.settings import Schedule
 
 
 @dataclass(frozen=True)

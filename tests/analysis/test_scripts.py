@@ -200,7 +200,9 @@ def test_bounds_of_plain_svi(tmp_path: Path, capsys: pytest.CaptureFixture, monk
     assert Path("results/svi/posterior.png").exists()
 
 
-@pytest.mark.parametrize("script", ["exact_posterior", "iwae_bounds", "negative_kl1", "when_is_z_used", "calibration"])
+@pytest.mark.parametrize(
+    "script", ["exact_posterior", "iwae_bounds", "negative_kl1", "when_is_z_used", "calibration", "bits_back"]
+)
 def test_a_trained_run_is_looked_at(
     script: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

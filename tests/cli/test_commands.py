@@ -13,9 +13,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pyro_onebit import GaussianGuide, register_guide
-from pyro_onebit.cli import main
+from pyro_onebit import GUIDES, MODELS, OBJECTIVES, RECIPES, GaussianGuide, register_guide
+from pyro_onebit.cli import _COMMANDS, main
 from pyro_onebit.files import read_table
+from pyro_onebit.registry import origin_of
 from pyro_onebit.settings import GridSettings
 from pyro_onebit.studies import check_table, columns_of, records
 
@@ -160,6 +161,11 @@ def test_a_failed_training_is_reported_and_kept(tmp_path: Path, capsys: pytest.C
         (["train", "--prob", "1.5", "--out", "OUT"], "prob is 1.5; it must lie strictly between 0 and 1"),
         (["train", "--layers", "3", "--out", "OUT"], "layers is 3; it must be 1 or 2"),
         (["train", "--guide", "none", "--out", "OUT"], "guide is 'none'; it must be one of"),
+        (["train", "--guide", "gausian", "--out", "OUT"], "; did you mean gaussian?"),
+        (
+            ["train", "--guide", "two_layer", "--out", "OUT"],
+            "belongs to 2 layer(s), not 1; take layers 2 or another guide",
+        ),
         (["train", "--out", "/dev/null/run"], "cannot write /dev/null/run"),
         (["train"], "--out"),
         (["train", "--ndims", "five", "--out", "OUT"], "--ndims"),
@@ -179,7 +185,7 @@ def test_a_failed_training_is_reported_and_kept(tmp_path: Path, capsys: pytest.C
         (["study", "--timeout", "0", "--out", "OUT"], "timeout is 0.0; it must be positive"),
         (["bounds", "RUN", "--alpha", "nan"], "alpha is nan; it must be a finite number"),
         (["bounds", "RUN", "--seed", "-1"], "seed is -1"),
-        (["nonsense"], "nonsense"),
+        (["nonsense"], "'nonsense' is no command; see `onebit --help`"),
         ([], "study"),
     ],
 )
@@ -221,6 +227,30 @@ def test_the_installed_command(run_directory: Path) -> None:
 def test_what_may_have_been_meant(arguments: list[str], meant: str, capsys: pytest.CaptureFixture) -> None:
     assert main([*arguments, *(["--out", "x"] if arguments[0] == "train" else [])]) == 2
     assert f"; did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "kind"),
+    [
+        ("study", "guides", "guide"),
+        ("compare", "objectives", "objective"),
+        ("train", "model", "model"),
+        ("train", "preset", "preset"),
+    ],
+)
+def test_help_names_what_is_registered(command: str, flag: str, kind: str, capsys: pytest.CaptureFixture) -> None:
+    registries = {registry.kind: registry for registry in (GUIDES, MODELS, OBJECTIVES, RECIPES)}
+    own = {name for name, entry in registries[kind].items() if origin_of(entry) is None}  # not what a test brought
+    assert main([command, "--help"]) == 0
+    helped = " ".join(capsys.readouterr().out.partition("options:")[2].split())
+    named = helped.partition(f"--{flag} NAME")[2].partition("Choices: ")[2].partition(";")[0]
+    assert set(named.split(", ")) == own
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_help_ends_with_an_example(command: str, capsys: pytest.CaptureFixture) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"\nexamples:\n  onebit {command}" in capsys.readouterr().out
 
 
 def test_an_empty_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

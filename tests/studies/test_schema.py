@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pyro_onebit import InputError
-from pyro_onebit.reporting import format_runs, summarise, text_table
+from pyro_onebit.reporting import format_runs, format_value, summarise, text_table
 from pyro_onebit.studies import (
     COLUMNS,
     ORIGINAL,
@@ -152,3 +152,9 @@ def test_of_many_runs_a_line_for_each_cell() -> None:
     table = to_table([metrics(seed=seed) for seed in range(61)], "results")
     assert len(format_runs(table, "results").splitlines()) == 4
     assert pd.notna(summarise(table)["worst"]).all()
+
+
+def test_a_shape_is_shown_where_it_means_something() -> None:
+    [column] = [own for own in COLUMNS if own.name == "khat"]
+    shown = [format_value(value, column) for value in (0.51, 0.0, -0.03, -1.7, None)]
+    assert shown == ["0.51", "0.00", "< 0", "< 0", ""]

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from pyro_onebit import Config, InputError, build, fit, register_guide
 from pyro_onebit.cli import main
@@ -36,6 +39,7 @@ from pyro_onebit.studies import (
     run_study,
     train,
 )
+from pyro_onebit.studies.executors import _Progress
 
 SMALL = ["--ndims", "3", "--layers", "1", "--steps", "20", "--quiet"]
 
@@ -181,12 +185,53 @@ def test_what_another_command_trains_is_left_to_the_end(tmp_path: Path) -> None:
     while not is_busy(taken):
         time.sleep(0.01)
     order = []
-    for i, _ in run_all(train, configs, tmp_path, 1, quiet=True):
+    for i, _ in run_all(lambda config, path, _: train(config, path), configs, tmp_path, 1, quiet=True):
         order.append(i)
         if len(order) == 2:
             ended.set()
     other.join()
     assert order == [1, 2, 0]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_bar_counts_steps(jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars: list[tqdm] = []
+
+    class Bar(tqdm):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(file=StringIO(), **settings)
+            self.seen: list[tuple[str, int, str]] = []
+            bars.append(self)
+
+        def update(self, n: float = 1) -> None:
+            super().update(n)
+            self.seen.append((self.desc, self.n, self.postfix or ""))
+
+    monkeypatch.setattr("pyro_onebit.studies.executors.progress", lambda quiet, **settings: Bar(**settings))
+    monkeypatch.setattr("pyro_onebit.studies.executors._TELLING", 0.0)
+    configs = [Config(ndims=3, steps=steps, seed=seed) for seed, steps in ((0, 7), (1, 4))]
+    run_study([configs[1]], tmp_path, 1)
+    run_study(configs, tmp_path, jobs)
+    alone, [*_, bar] = bars[0], bars
+    assert [n for _, n, _ in alone.seen[:-1]] == [1, 2, 3, 4]
+    assert (alone.total, alone.n) == (4, 4)
+    assert (bar.total, bar.n, bar.desc) == (11, 11, "2/2 runs")
+    # One run was there already. In another process time passes between two steps that are told of.
+    steps = {n for _, n, _ in bar.seen}
+    assert steps >= ({1, 2, 3, 4, 5, 6, 7} if jobs == 1 else {11})
+    assert any(text == "n = 3, 1 layer, judged" for _, _, text in alone.seen)
+
+
+def test_a_run_that_begins_again_makes_the_bar_longer(tmp_path: Path) -> None:
+    """Its planted start was in vain: it is trained twice."""
+    bar = tqdm(total=1, file=StringIO())
+    shown = _Progress(bar, [Config(ndims=3, steps=5)])
+    shown.begin(0)
+    for step in (*range(5), *range(5)):
+        shown.hear(0, step)
+    shown.leave(0)
+    shown.end(0)
+    assert (bar.n, bar.total) == (10, 10)
 
 
 def test_a_table_is_of_all_that_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """Processes: results as they end, one that is lost alone, Ctrl-C for the parent alone, none left behind."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,25 @@ def test_each_is_told_apart() -> None:
     lost = {"die": Lost.KILLED, "sleep": Lost.LATE, "interrupt": Lost.INTERRUPTED}
     assert found == {0: 0, 1: 1, 2: 4, **lost, "mask": True}
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def count(up_to: float, tell: Callable[[int], None]) -> float:
+    step = 0
+    while step < up_to:
+        step += 1
+        tell(step)
+        time.sleep(0.01)
+    return up_to
+
+
+def test_a_task_is_heard_while_it_is_done() -> None:
+    heard: dict[float, list[int]] = {3: [], 5: [], math.inf: []}
+    tasks = [(up_to,) for up_to in heard]
+    found = dict(in_processes(count, tasks, 2, limit=2.0, hear=lambda task, step: heard[task[0]].append(step)))
+    # One that talks on and on is late nevertheless.
+    assert found == {(3,): 3, (5,): 5, (math.inf,): Lost.LATE}
+    assert (heard[3], heard[5]) == ([1, 2, 3], [1, 2, 3, 4, 5])
+    assert len(heard[math.inf]) > 5
 
 
 def test_what_a_function_raises_is_raised() -> None:
