@@ -107,23 +107,21 @@ def test_sampled_and_exact_expectation_agree(
         assert (sampled_low - sampled_high < low_error + high_error).all()
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5])
-def test_bounds_of_several_bits(ladder: Ladder, alpha: float) -> None:
-    """Two particles' expected bound by a sum over both, the others' limits by one over z; and what is drawn."""
+def test_bounds_of_several_bits(ladder: Ladder) -> None:
+    """One particle's expected bound by a sum over it, two particles' by one over both; and what is drawn."""
     log_q, evidence = ladder.log_q, ladder.log_evidence
     truth = exact.solve(ladder.model, ladder.guide, ladder.data)
     joint = exact.solve_joint(ladder.model, ladder.guide, ladder.data, truth)
-    noise = torch.linspace(-8.0, 8.0, 641, dtype=torch.float64)
+    noise = torch.linspace(-8.0, 8.0, 321, dtype=torch.float64)
     standard = torch.distributions.Normal(0.0, 1.0)
-    mass = 0.025 * standard.log_prob(noise).exp()
+    mass = 0.05 * standard.log_prob(noise).exp()
     pairs, repeats = mass[:, None] * mass, 40_000
-    rows = bound_table(ladder.model, ladder.guide, ladder.data, joint, [1, 2], alpha=alpha, repeats=repeats)
+    rows = bound_table(ladder.model, ladder.guide, ladder.data, joint, [1, 2], repeats=repeats)
     one = under(log_q, ladder.log_posterior - log_q) + evidence
     for codeword, (loc, scale) in enumerate(zip(ladder.loc, ladder.scale, strict=True)):
         z = loc + scale * noise
         log_w = ladder.log_likelihood(z)[codeword] + standard.log_prob(z) - standard.log_prob(noise) + scale.log()
-        log_v = (1.0 - alpha) * log_w
-        bound = (torch.logaddexp(log_v[:, None], log_v) - math.log(2.0)) / (1.0 - alpha)
+        bound = torch.logaddexp(log_w[:, None], log_w) - math.log(2.0)
         two, elbo = float((pairs * bound).sum()), float(mass @ log_w)
         assert elbo == pytest.approx(float(one[codeword]), abs=1e-9)
         for value, spread, k in (

@@ -107,7 +107,8 @@ def test_all_figures_against_a_sum(ladder: Ladder) -> None:
             assert row[name] == pytest.approx(float(value[row["codeword"]]), abs=tolerance), name
     parts = surgery(truth, joint)
     assert parts == pytest.approx(
-        {**{name: want[name] for name in ("mutual_information", "kl_aggregate", "kl1")}, "kl_top": want["kl1"]}, abs=1e-6
+        {**{name: want[name] for name in ("mutual_information", "kl_aggregate", "kl1")}, "kl_top": want["kl1"]},
+        abs=1e-6,
     )
 
 
