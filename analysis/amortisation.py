@@ -130,7 +130,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "amortisation",
         repeat=5,
         bits=3,
-        most=4,
+        most=3,
         widths=(2, 4, 10, 32),
         trainings=(300, 1000, 3000),
         seeds=tuple(range(10)),
