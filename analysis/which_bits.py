@@ -73,7 +73,7 @@ def draw(table: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     axes.set_xticks(range(len(places)), [str(repeats) for repeats in places])
     axes.grid(axis="y", color=LIGHT)
     axes.set_axisbelow(True)
-    figure.legend(frameon=False, loc="outside upper center", ncols=3)
+    figure.legend(frameon=False, loc="outside upper center", ncols=3, title="bars: the best Gaussian $q(z_1|x)$")
     return figure
 
 
@@ -81,13 +81,13 @@ def answer(table: pd.DataFrame) -> str:
     """From how many repeats on a bit is held, by the best Gaussian and by runs."""
     sentences = []
     for company, own in table.groupby("company", sort=False):
-        where = "alone" if company == "alone" else f"beside bits of {company} repeats"
+        where = "alone" if company == "alone" else f"beside bits of {' and '.join(company.split())} repeats"
         held = own[own["held"] > HELD]
         if not len(held):
             sentences.append(f"A bit {where} is never held.")
             continue
         first = held.iloc[0]
-        text = f"A bit {where} is held from {first['repeats']} repeats on ({first['held']:.3f} nats"
+        text = f"A bit {where} is held from n = {first['repeats']} on ({first['held']:.3f} nats"
         if first["learned"] == first["learned"]:
             text += f"; runs {first['least']:.3f} to {first['most']:.3f}, their median {first['learned']:.3f}"
         sentences.append(f"{text}).")

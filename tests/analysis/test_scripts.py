@@ -144,7 +144,7 @@ ANSWERS = {
         lambda table: worst(table, "worst", start="analytic"),
     ),
     "which_bits.py": (
-        r"beside bits of 5 repeats is held from 1 repeats on \(([\d.]+) nats",
+        r"beside bits of 5 repeats is held from n = 1 on \(([\d.]+) nats",
         lambda table: worst(table, "held", company="5", repeats=1),
     ),
     "amortisation.py": (
