@@ -181,16 +181,17 @@ def gray_code() -> str:
     columns = {
         "orders": ("order", "nunique"),
         "seeds": ("runs", "sum"),
-        "low": ("order costs", "min"),
-        "high": ("order costs", "max"),
+        **{f"{name} {end}": (name, end) for name in ("order's limit", "order costs") for end in ("min", "max")},
         "worst": ("worst", "max"),
     }
     rows = []
     for row in groups.agg(**columns).reset_index().to_dict("records"):
         names = row["named"] or ("the Gray code" if row["gray"] else f"{row['orders']} others")
-        costs = dict.fromkeys(f"{cost:.5f}" for cost in (row["low"], row["high"]))
         cells = {name: row[name] for name in ("repeats", "start")} | {"order along z": names}
-        cells |= {"Gray": bool(row["gray"]), "seeds": row["seeds"], "the order costs": " to ".join(costs)}
+        cells |= {"Gray": bool(row["gray"]), "seeds": row["seeds"]}
+        for name in ("order's limit", "order costs"):
+            ends = dict.fromkeys(f"{row[f'{name} {end}']:.5f}" for end in ("min", "max"))
+            cells[name] = " to ".join(ends)
         rows.append(cells | {"worst run": row["worst"]})
     return markdown_table(rows, [Column(name, format=".1e") for name in rows[0]])
 
