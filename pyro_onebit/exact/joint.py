@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_onebit.exact.importance_weights import WeightLaw, law_of_one_latent
 from pyro_onebit.exact.marginal import Marginal
 from pyro_onebit.exact.solver import Truth, kl_name
-from pyro_onebit.programs import BLOCK, DataLike, Latents, Pair
+from pyro_onebit.programs import BLOCK, DataLike, Latents, Mesh, Pair
 from pyro_onebit.system import Shown
 
 #: log r is binned in asinh(log r), in steps of this: 0.001 wide at r = 1, 0.1% of log r far out.
@@ -71,7 +71,7 @@ def solve_joint(model: Any, guide: Any, data: DataLike, truth: Truth) -> Joint:
 
 def _two_latents(pair: Pair, truth: Truth) -> Joint:
     (bottom, _), (low, top), words = pair.latents, truth.grids, pair.words
-    slab = pair.slab(low.nodes)
+    mesh, all_low = Mesh(pair, low.nodes, top.nodes), torch.arange(len(low.nodes))
     # What stands below is z1's own: log p(z1) and log p(x, z1), the top latent summed out.
     log_p1, log_joint1 = (
         torch.full((columns, len(low.nodes)), -torch.inf, dtype=torch.float64) for columns in (1, words)
@@ -81,7 +81,7 @@ def _two_latents(pair: Pair, truth: Truth) -> Joint:
     bins = torch.zeros(3, words, _BINS, dtype=torch.float64)
     mass1, mass2 = truth.q_masses
     for rows in torch.arange(len(top.nodes)).split(max(1, BLOCK // len(low.nodes))):
-        at = slab(top.nodes[rows])
+        at = mesh.at(rows, all_low)
         log_width = top.weights[rows].log()[:, None, None]
         log_p1 = torch.logaddexp(log_p1, torch.logsumexp(at.log_prior + log_width, 0).T[:1])
         log_joint1 = torch.logaddexp(log_joint1, torch.logsumexp(at.log_joint + log_width, 0).T)
@@ -125,10 +125,10 @@ def draw_posterior(pair: Pair, truth: Truth, count: int) -> Latents:
     if len(truth.grids) == 1:
         return {truth.latents[0]: top}
     (bottom, name), low = truth.latents, truth.grids[0]
-    slab, drawn = pair.slab(low.nodes), []
+    drawn = []
     for rows in top.split(max(1, BLOCK // (pair.words * len(low.nodes)))):
         # Of a draw of each codeword's own only its own column counts.
-        log_p = slab(rows.flatten()).log_joint.unflatten(0, (len(rows), pair.words))
+        log_p = Mesh(pair, low.nodes, rows.flatten()).whole.log_joint.unflatten(0, (len(rows), pair.words))
         own = torch.diagonal(log_p, dim1=1, dim2=3).movedim(-1, 1)
         density = (own - own.amax(-1, keepdim=True)).exp()
         share = torch.rand(len(rows), pair.words, 1)

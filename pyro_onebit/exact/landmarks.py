@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_onebit.programs import Densities, Pair, Program
+from pyro_onebit.programs import Densities, Mesh, Pair, Program
 
 #: Steps of t, and how far it goes around each codeword's draws.
 _STEP, _NEAR = 0.6, 4.2
@@ -91,7 +91,7 @@ def look_around(pair: Pair, draws: list[Tensor], far: float) -> tuple[list[Tenso
     log_widths = [torch.diff(edges).log() for edges in lattices]
     single = len(lattices) == 1
     dummy = torch.zeros(1, dtype=torch.float64)
-    at = pair.slab(dummy if single else middles[0])(middles[-1])
+    at = Mesh(pair, dummy if single else middles[0], middles[-1]).whole
     log_width = log_widths[-1][:, None, None] + (dummy if single else log_widths[0])[:, None]
     terms = sum(_finite(site).abs() for site in (*at.q.values(), *at.p.values(), at.likelihood))
     in_q = at.log_q + log_width + torch.log1p(torch.as_tensor(terms))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.exact.landmarks import beyond, distinct, draws_of, look_around
-from pyro_onebit.programs import Pair
+from pyro_onebit.programs import Mesh, Pair, slices
 from pyro_onebit.quadrature import Grid, Product, merge, refine
 
 #: How far t goes: to some 10^19, and if that is not the end, to 10^69, where powers of z are still numbers.
@@ -131,28 +131,32 @@ class Search:
         The densities, and what KL(q ‖ p) and KL(p ‖ q) are integrals of; the last M functions are the posteriors.
         """
         pair, single, words = self.pair, len(self.edges) == 1, self.pair.words
-        others = Grid(torch.tensor([-0.5, 0.5], dtype=torch.float64)) if single else Grid(self.edges[1 - axis])
+        # Beside a single latent stands one panel, of width one.
+        grids = [Grid(edges) for edges in ([torch.tensor([-0.5, 0.5]).double()] if single else []) + self.edges]
         for _ in range(0 if single else self._halvings):
-            others = others.halved()
-        middles, widths = others.midpoints, others.widths
+            grids = [grid.halved() for grid in grids]
         is_top = single or axis == 1
-        slab = pair.slab(middles) if is_top else None
+        widths, mesh = grids[0 if is_top else 1].widths, Mesh(pair, *(grid.midpoints for grid in grids))
+        along, count = 0 if is_top else 1, len(widths)
 
         def integrands(z: Tensor) -> Tensor:
-            at = slab(z) if slab is not None else pair.slab(z)(middles)
-            ones = torch.ones_like(z)
-            weights = (ones, widths) if is_top else (widths, ones)
-            q = Product(at.q, *weights, words)
-            prior = Product(at.p, *weights, words)
-            posterior = prior.times("x", at.likelihood - self.log_evidence)
-            log_q, log_p = list(at.q.values()), [*at.p.values(), at.likelihood]
-            gap = [*((1.0, table) for table in log_q), *((-1.0, table) for table in log_p)]
-            one, axis = [(1.0, torch.ones(1, 1, 1, dtype=z.dtype))], 0 if is_top else 1
-            kinds = q.sums_over(axis, one, gap) + prior.sums_over(axis, one) + posterior.sums_over(axis, gap, one)
-            # Of slices one function each: parts that are all positive do not hide each other.
-            slices = q.total() + posterior.total() + prior.total()
-            # Where the prior has nothing and q has something their ratio is infinite, and no panels help.
-            finite = [kind.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for kind in kinds]
-            return torch.cat([slices if is_top else slices.T, *finite], 1)
+            table = torch.zeros(len(z), count + 5 * words, dtype=z.dtype)
+            for rows, near, at in slices(mesh, z, widths, self.log_evidence, of_top=is_top):
+                ones = torch.ones(len(rows), dtype=z.dtype)
+                weights = (ones, widths[near]) if is_top else (widths[near], ones)
+                q = Product(at.q, *weights, words)
+                prior = Product(at.p, *weights, words)
+                posterior = prior.times("x", at.likelihood - self.log_evidence)
+                log_q, log_p = list(at.q.values()), [*at.p.values(), at.likelihood]
+                gap = [*((1.0, part) for part in log_q), *((-1.0, part) for part in log_p)]
+                one = [(1.0, torch.ones(1, 1, 1, dtype=z.dtype))]
+                kinds = q.sums_over(along, one, gap) + prior.sums_over(along, one)
+                kinds += posterior.sums_over(along, gap, one)
+                # Of slices one function each: parts that are all positive do not hide each other.
+                parts = q.total() + posterior.total() + prior.total()
+                table[rows[:, None], near] = parts if is_top else parts.T
+                # Where the prior has nothing and q has something their ratio is infinite, and no panels help.
+                table[rows, count:] = torch.cat(kinds, 1).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+            return table
 
         return integrands

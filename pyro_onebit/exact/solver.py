@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from pyro_onebit.exact.marginal import Marginal
 from pyro_onebit.exact.search import Search
-from pyro_onebit.programs import BLOCK, DataLike, Densities, Pair
+from pyro_onebit.programs import DataLike, Densities, Pair, blocks
 from pyro_onebit.quadrature import Grid, Product, Tail, tail_of
 
 #: Grids are made finer until no figure changes by more than this: in nats, and above one nat,
@@ -175,21 +176,20 @@ def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
     # A single latent is the top one, above a lower one that has one value.
     lower = torch.zeros(1, dtype=torch.float64) if single else grids[0].nodes
     low = torch.ones(1, dtype=torch.float64) if single else grids[0].weights
-    slab, ones = pair.slab(lower), [(1.0, torch.ones(1, 1, 1, dtype=torch.float64))]
+    ones = [(1.0, torch.ones(1, 1, 1, dtype=torch.float64))]
     columns: list[list[Tensor]] = [[], [], []]
     over_low: dict[str, list[Tensor]] = {}
-    over_top: dict[str, Tensor] = {}
-    for rows in torch.arange(len(top.nodes)).split(max(1, BLOCK // len(lower))):
-        at = slab(top.nodes[rows])
+    over_top: dict[str, Tensor] = defaultdict(lambda: torch.zeros(len(lower), pair.words, dtype=torch.float64))
+    for rows, near, at in blocks(pair, grids):
         prior = at.p[pair.latents[-1]]
-        q = Product(at.q, top.weights[rows], low, pair.words)
-        below = Product({name: at.p[name] for name in pair.latents[:-1]}, top.weights[rows], low, pair.words)
+        q = Product(at.q, top.weights[rows], low[near], pair.words)
+        below = Product({name: at.p[name] for name in pair.latents[:-1]}, top.weights[rows], low[near], pair.words)
         p = below.times(pair.latents[-1], prior)
         terms = {**_terms(pair, at), _Q: ones}
         sums = [*q.sums(*terms.values()), *p.sums(ones)]
         for name, (own, along_low) in zip([*terms, _PRIOR], sums, strict=True):
             over_low.setdefault(name, []).append(own)
-            over_top[name] = over_top.get(name, 0.0) + along_low
+            over_top[name].index_add_(0, near, along_low.expand(len(near), pair.words))
         columns[0].append(prior[:, 0, 0].expand(len(rows)))
         columns[1].append(below.log_over_low(at.likelihood))
         columns[2].append(q.log_over_low())

@@ -1,7 +1,22 @@
 """Programs as they are: run under Pyro's handlers, for many values of their latents at once."""
 
+from pyro_onebit.programs.conditional import Conditional
 from pyro_onebit.programs.densities import DataLike, Densities
+from pyro_onebit.programs.mesh import Mesh, blocks, slices
 from pyro_onebit.programs.pair import BLOCK, Pair
-from pyro_onebit.programs.program import Conditional, Latents, Program, as_it_is, float64_copy
+from pyro_onebit.programs.program import Latents, Program, as_it_is, float64_copy
 
-__all__ = ["BLOCK", "Conditional", "DataLike", "Densities", "Latents", "Pair", "Program", "as_it_is", "float64_copy"]
+__all__ = [
+    "BLOCK",
+    "Conditional",
+    "DataLike",
+    "Densities",
+    "Latents",
+    "Mesh",
+    "Pair",
+    "Program",
+    "as_it_is",
+    "blocks",
+    "float64_copy",
+    "slices",
+]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.errors import InputError, ProgramError
-from pyro_onebit.programs.program import Latents, Program, log_density
+from pyro_onebit.programs.conditional import log_density
+from pyro_onebit.programs.program import Latents, Program
 
 #: Places at which a program is tried in more ways than one.
 _PROBES = 7

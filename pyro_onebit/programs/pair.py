@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -10,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pyro_onebit.errors import ProgramError
+from pyro_onebit.programs.conditional import Conditional
 from pyro_onebit.programs.densities import DataLike, Densities
 from pyro_onebit.programs.layout import check_data, check_prior, choose_layout
-from pyro_onebit.programs.program import Conditional, Latents, Program
+from pyro_onebit.programs.program import Latents, Program
 
 #: Numbers in one temporary matrix: half a million float64 are 4 MB, which a core's cache still holds.
 BLOCK = 2**19
@@ -115,7 +115,7 @@ class Pair:
         ]
         return not all(torch.equal(table, tables[0]) for table in tables)
 
-    def _likelihood_at(self, nodes: Tensor) -> Tensor:
+    def likelihood_at(self, nodes: Tensor) -> Tensor:
         """log p(x|z) at nodes of the lowest latent, ``(N, M)``, whatever another one is.
 
         Kept: panels are looked at again and again, and at many dimensions this is what takes time.
@@ -148,40 +148,6 @@ class Pair:
             return self.given(program, name, flat).log_prob_at(z.reshape(-1, 1)).reshape(z.shape)
         conditional = self.given(program, name, given) if given else self.first(program)
         return conditional.log_prob_at(z.expand(-1, self.words))
-
-    def slab(self, lower: Tensor) -> Callable[[Tensor], Densities]:
-        """The sites on a mesh: nodes of the lower latent ``(L,)``, then nodes of the top one ``(B,)``.
-
-        Tables are of shape ``(B or 1, L or 1, M or 1)``. With a single latent `lower` stands for nothing, L is 1.
-        """
-        if len(self.latents) == 1:
-            return self._line
-        bottom, top = self.latents
-        guide_up = self.guide.latents[0] == bottom
-        first = self.first_q.log_prob(lower) if guide_up else None
-        upper = self.given(self.guide, top, {bottom: lower[:, None]}) if guide_up else None
-        likelihood = None if self.x_needs_top else self._likelihood_at(lower)[None]
-
-        def at(nodes: Tensor) -> Densities:
-            if first is not None and upper is not None:
-                q = {bottom: first.transpose(0, 1), top: upper.log_prob(nodes)}
-            else:
-                down = self.given(self.guide, bottom, {top: nodes[:, None]})
-                q = {top: self.first_q.log_prob(nodes), bottom: down.log_prob(lower).transpose(0, 1).contiguous()}
-            down = self.given(self.model, bottom, {top: nodes[:, None]})
-            # In the order of q's: to read two tables in different orders takes longer than to copy one.
-            p = {top: self.first_p.log_prob(nodes), bottom: down.log_prob(lower).transpose(0, 1).contiguous()}
-            if likelihood is not None:
-                return Densities(q, p, likelihood)
-            mesh = {bottom: lower.repeat(len(nodes))[:, None], top: nodes.repeat_interleave(len(lower))[:, None]}
-            return Densities(q, p, self.likelihood(mesh).reshape(len(nodes), len(lower), -1))
-
-        return at
-
-    def _line(self, nodes: Tensor) -> Densities:
-        [name] = self.latents
-        likelihood = self._likelihood_at(nodes)[:, None]
-        return Densities({name: self.first_q.log_prob(nodes)}, {name: self.first_p.log_prob(nodes)}, likelihood)
 
     def draw(self, program: Program, count: int, rest: Latents | None = None) -> Latents:
         """Draws of a program's latents, ``(count, M)``, in the order in which it draws them; with torch's generator."""
