@@ -43,6 +43,7 @@ def parser_of(doc: str | None, name: str, **defaults: Any) -> argparse.ArgumentP
 
 _HELP = {
     "ndims": "dimensions of x",
+    "bits": "bits of information, among which the dimensions are dealt",
     "layers": "latent layers",
     "prob": "probability of codeword 1",
     "seed": "seed of the training, and of all draws",

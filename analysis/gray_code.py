@@ -5,7 +5,8 @@
 One layer, a Gaussian q(z1|x), several bits. For each codebook runs from random weights and from the analytic start, ten
 seeds each; the order of q's medians, orders that differ by a mirror, a bit's 0 and 1 or bits that weigh the same being
 one; and the lowest loss of a Gaussian in that order and in any (`exact.gaussian_optimum`), which needs no training.
-Writes ``gray_code.csv`` and ``gray_code.png``, prints the table and the answer.
+Writes ``gray_code.csv`` (a row an order), ``runs.csv`` (a row a run) and ``gray_code.png``, prints the table and the
+answer.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from common import parser_of, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import BitsData, Config, exact
-from pyro_onebit.plots import LIGHT, PALETTE
+from pyro_onebit.files import write_table
+from pyro_onebit.plots import DARK, GREY, LIGHT, PALETTE
 
 REPEATS = ("2,2", "5,5", "500,500", "50,2", "50,1", "5,5,5", "30,30,30,30")
 STARTS = ("random", "analytic")
+#: Below the quadrature's own error a distance says nothing more.
+LEAST = 1e-10
 
 
-def rows_of(repeats: tuple[int, ...], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each order that runs of a codebook end in, from each start."""
+def runs_of(repeats: tuple[int, ...], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each run of a codebook."""
     data = BitsData(repeats)
     best = exact.gaussian_optimum(data)
     configs = [
@@ -35,46 +39,64 @@ def rows_of(repeats: tuple[int, ...], args: argparse.Namespace) -> list[dict[str
         for start in args.starts
         for seed in args.seeds
     ]
-    runs = [
-        {
-            "start": run.config.start,
-            "order": canonical(judged(run).order.tolist(), data),
-            "above": run.metrics["loss"] - best.loss,
-        }
-        for run in train(configs, args, f"repeats {' '.join(map(str, repeats))}")
-    ]
     rows = []
-    for (start, order), own in pd.DataFrame(runs).groupby(["start", "order"], sort=False):
+    for run in train(configs, args, f"repeats {' '.join(map(str, repeats))}"):
+        order = canonical(judged(run).order.tolist(), data)
+        limit = exact.gaussian_optimum(data, order=order).loss
         rows.append(
             {
                 "repeats": " ".join(map(str, repeats)),
-                "start": start,
+                "start": run.config.start,
+                "seed": run.config.seed,
                 "order": named(order, data),
-                "runs": len(own),
                 "more bits than Gray": misplaced(order, data),
-                "order costs": max(0.0, exact.gaussian_optimum(data, order=order).loss - best.loss),
-                "median": own["above"].median(),
-                "worst": own["above"].max(),
+                "order's limit": limit,
+                "order costs": max(0.0, limit - best.loss),
+                "above": run.metrics["loss"] - best.loss,
             }
         )
-    return sorted(rows, key=lambda row: (STARTS.index(row["start"]), -row["runs"]))
+    return rows
 
 
-def draw(table: pd.DataFrame) -> Figure:
-    """Each order that was found: what it must cost, and the worst run that ended in it; a dot's area counts runs."""
-    names = list(dict.fromkeys(table["repeats"]))
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for (is_gray, start), own in table.groupby([table["more bits than Gray"] == 0, "start"], sort=False):
-        x = [names.index(repeats) + (0.16 if start == "analytic" else -0.16) for repeats in own["repeats"]]
-        style = {"color": PALETTE[0 if is_gray else 1], "marker": "o" if start == "random" else "D"}
-        label = f"{'a Gray code' if is_gray else 'another order'}, {start} start"
-        axes.scatter(x, own["worst"].clip(lower=1e-5), s=14.0 * own["runs"], alpha=0.75, label=label, **style)
-        axes.scatter(x, own["order costs"].clip(lower=1e-5), s=90.0, marker="_", color="0.1")
-    axes.scatter([], [], s=90.0, marker="_", color="0.1", label="the least that the order costs")
+def table_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each order that runs of a codebook end in, from each start, the most frequent one first."""
+    groups = runs.groupby([name for name in runs if name not in ("seed", "above")], sort=False)["above"]
+    table = groups.agg(runs="size", median="median", worst="max").reset_index()
+    place = table.groupby(["repeats", "start"], sort=False).ngroup()
+    return table.assign(place=place).sort_values(["place", "runs"], ascending=[True, False]).drop(columns="place")
+
+
+def draw(runs: pd.DataFrame) -> Figure:
+    """How many runs end in a Gray code; and every run's loss, and the least that its order costs."""
+    figure = Figure(figsize=(9.0, 6.2), layout="constrained")
+    top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2.2])
+    cells = [cell for cell, _ in runs.groupby(["repeats", "start"], sort=False)]
+    names = list(dict.fromkeys(repeats for repeats, _ in cells))
+    colours = {True: PALETTE[0], False: PALETTE[1]}
+    for repeats, start in cells:
+        own = runs[(runs["repeats"] == repeats) & (runs["start"] == start)]
+        x = names.index(repeats) + (0.2 if start == "analytic" else -0.2)
+        gray = own["more bits than Gray"] == 0
+        share = gray.mean()
+        style = {"width": 0.3, "hatch": "//" if start == "analytic" else None, "edgecolor": "white"}
+        top.bar(x, share, color=colours[True], **style)
+        top.bar(x, 1.0 - share, bottom=share, color=colours[False], **style)
+        beside = x + 0.028 * (own["seed"].rank() - 0.5 * (len(own) + 1))
+        marker = "D" if start == "analytic" else "o"
+        heights = own["above"].clip(lower=LEAST)
+        axes.scatter(beside, heights, s=16.0, color=[colours[is_gray] for is_gray in gray], marker=marker)
+        costs = own["order costs"][~gray & (own["order costs"] > LEAST)].unique()
+        axes.hlines(costs, x - 0.19, x + 0.19, color=DARK, lw=1.0)
+    top.set(ylabel="share of the seeds", ylim=(0.0, 1.0))
+    for is_gray, label in ((True, "a Gray code"), (False, "another order")):
+        axes.scatter([], [], s=40.0, marker="s", color=colours[is_gray], label=label)
+    for marker, start in (("o", "random"), ("D", "analytic")):
+        axes.scatter([], [], s=16.0, marker=marker, color=GREY, label=f"{start} start" + ", hatched" * (marker == "D"))
+    axes.plot([], [], "-", color=DARK, lw=1.0, label="the least that the order costs")
     axes.set(yscale="log", ylabel="loss above the optimum (nats)", xlabel="dimensions in which each bit is repeated")
     axes.set_xticks(range(len(names)), names)
-    axes.grid(color=LIGHT)
+    axes.grid(axis="y", color=LIGHT)
+    axes.set_axisbelow(True)
     figure.legend(frameon=False, loc="outside upper center", ncols=3)
     return figure
 
@@ -88,17 +110,18 @@ def answer(table: pd.DataFrame) -> str:
         text = f"From the {start} start {share[0]} of {share[1]} runs lay their codewords in a Gray code"
         others = own[~gray & (own["order costs"] > 1e-4)]
         if len(others):
-            text += (
-                f"; the others' orders cost {others['order costs'].min():.4f} to {others['order costs'].max():.4f} nats"
-            )
-        sentences.append(f"{text}; the worst run ends {own['worst'].max():.4f} above the optimum.")
+            costs = others["order costs"]
+            text += f"; the others' orders cost at least {costs.min():.4f} to {costs.max():.4f} nats"
+        sentences.append(f"{text}; the worst run ends {own['worst'].max():.2g} above the optimum.")
     return "\n".join(sentences)
 
 
 def main(args: argparse.Namespace) -> None:
     """Train, find the orders, search for what they cost, draw, answer."""
-    table = pd.DataFrame([row for repeats in args.repeats for row in rows_of(repeats_of(repeats), args)])
-    write(args, "gray_code", table, draw(table), answer(table))
+    runs = pd.DataFrame([row for repeats in args.repeats for row in runs_of(repeats_of(repeats), args)])
+    write_table(args.out / "runs.csv", runs)
+    table = table_of(runs)
+    write(args, "gray_code", table, draw(runs), answer(table))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

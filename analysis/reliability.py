@@ -1,6 +1,7 @@
 """Does every seed succeed? Many seeds of each cell of a grid: worst, median and best exact loss.
 
     python analysis/reliability.py --seeds 10 --presets default reference
+    python analysis/reliability.py --seeds 10 --layers 2 --bits 2 --ndims 10 200     # each bit 5 and 100 times
 
 Writes ``reliability.csv`` (a row a cell), ``runs.csv`` (a row a run) and ``reliability.png`` (a strip
 plot that shows every seed), and prints the table and the answer, of all that is there: cells and seeds that an earlier
@@ -25,9 +26,11 @@ from pyro_onebit.reporting import markdown_table, summarise, summary_columns
 from pyro_onebit.studies import Column, StudyGrid
 
 #: What identifies a run here.
-KEY = ["preset", "start", "layers", "ndims", "prob", "seed"]
+KEY = ["preset", "start", "layers", "ndims", "bits", "prob", "seed"]
 RUN_COLUMNS = [*KEY, "loss", "optimum", "entropy", "mutual_information", "seconds"]
-CELL = ("preset", "start", "layers", "ndims", "prob")
+CELL = ("preset", "start", "layers", "ndims", "bits", "prob")
+#: What has a column of its own in the figure.
+PLACE = ["bits", "ndims", "prob"]
 SUMMARY = ["seeds", "worst", "median", "best", "collapsed", "seconds"]
 #: How a run may be trained: each way has a colour and a marker.
 WAYS = ("default", "reference", "thorough", "default, analytic", "thorough, analytic")
@@ -39,11 +42,12 @@ def train(args: argparse.Namespace) -> pd.DataFrame:
     table = read_table(path) if path.exists() else pd.DataFrame(columns=RUN_COLUMNS)
     cells = itertools.product(args.presets, args.starts, args.layers, args.ndims, args.probs)
     for preset, start, layers, ndims, prob in cells:
-        there = table[table[list(CELL)].eq([preset, start, layers, ndims, prob]).all(axis=1)]
+        there = table[table[list(CELL)].eq([preset, start, layers, ndims, args.bits, prob]).all(axis=1)]
         seeds = tuple(seed for seed in range(args.seeds) if seed not in set(there["seed"]))
         if not seeds:
             continue
-        cell = StudyGrid((ndims,), (layers,), seeds=seeds, prob=prob, preset=preset, start=start, steps=args.steps)
+        ways: dict[str, Any] = {"preset": preset, "start": start, "steps": args.steps}
+        cell = StudyGrid((ndims,), (layers,), seeds=seeds, bits=args.bits, prob=prob, **ways)
         what = f"{preset}, {start} start, layers {layers}, n = {ndims}, probability {prob:g}"
         study = train_all(cell.configs(), args, what, args.out / f"{preset}-{start}")
         rows = study.table.assign(preset=preset, start=start)[RUN_COLUMNS]
@@ -65,24 +69,23 @@ def strip_plot(table: pd.DataFrame) -> Figure:
     panels: Any = figure.subplots(len(all_layers), 1, sharey=True, squeeze=False)
     for axes, layers in zip(panels[:, 0], all_layers, strict=True):
         of_layers = table[table["layers"] == layers]
-        cells = sorted(set(of_layers[["ndims", "prob"]].itertuples(index=False, name=None)))
+        cells = sorted(set(of_layers[PLACE].itertuples(index=False, name=None)))
         # Each cell's own ways side by side, around its tick.
-        held = {
-            cell: [way for way in ways if way in set(own["way"])] for cell, own in of_layers.groupby(["ndims", "prob"])
-        }
+        held = {cell: [way for way in ways if way in set(own["way"])] for cell, own in of_layers.groupby(PLACE)}
         for way in ways:
             own = of_layers[of_layers["way"] == way]
             place = []
             for row in own.itertuples():
-                beside = held[row.ndims, row.prob]
+                cell = row.bits, row.ndims, row.prob
+                beside = held[cell]
                 shift = 0.2 * (beside.index(way) - (len(beside) - 1) / 2)
-                place.append(cells.index((row.ndims, row.prob)) + shift + 0.008 * (row.seed - 10))
+                place.append(cells.index(cell) + shift + 0.008 * (row.seed - 10))
             # Below the quadrature's own error a distance says nothing more.
             height = (own["loss"] - own["optimum"]).clip(lower=1e-8)
             place_of = WAYS.index(way)
             style: dict[str, Any] = {"color": PALETTE[place_of], "marker": MARKERS[place_of], "label": way}
             axes.plot(place, height, ls="none", ms=3, alpha=0.7, **style)
-        labels = [f"{_short(n)}" + f"\n{p:g}" * (p != 0.5) for n, p in cells]
+        labels = [_short(n) + f"\n{p:g}" * (p != 0.5) + f"\n{bits} bits" * (bits > 1) for bits, n, p in cells]
         axes.set_xticks(range(len(cells)), labels, fontsize=9)
         axes.set(
             yscale="log",
@@ -109,7 +112,7 @@ def answer(table: pd.DataFrame) -> str:
         collapsed = (own["collapsed"] * own["seeds"]).sum()
         sentences.append(
             f"{way}: {collapsed:.0f} of {own['seeds'].sum()} runs collapsed; the worst ends {worst['worst']:.4f} "
-            f"nats above its limit ({worst['layers']} layer(s), ndims {worst['ndims']})."
+            f"nats above its limit ({worst['layers']} layer(s), ndims {worst['ndims']}, bits {worst['bits']})."
         )
     return "\n".join(sentences)
 
@@ -117,7 +120,7 @@ def answer(table: pd.DataFrame) -> str:
 def main(args: argparse.Namespace) -> None:
     """Train, summarise, draw, answer."""
     runs = train(args).sort_values(KEY, ignore_index=True)
-    table = summarise(runs.assign(bits=1), CELL)[[*CELL, *SUMMARY]]
+    table = summarise(runs, CELL)[[*CELL, *SUMMARY]]
     write_table(args.out / "reliability.csv", table)
     save(strip_plot(runs), args.out / "reliability.png")
     columns = [Column("preset"), Column("start"), *summary_columns(table.drop(columns=["preset", "start"]))]
@@ -129,7 +132,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     lists = {"ndims": [1, 5, 10, 100, 1000], "layers": [1, 2], "probs": [0.5]}
     ways = {"presets": ["default"], "starts": ["random"]}
-    return parser_of(__doc__, "reliability", **lists, **ways, seeds=20).parse_args(arguments)
+    return parser_of(__doc__, "reliability", **lists, **ways, bits=1, seeds=20).parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Draw every figure of the docs: run the commands that make them, and copy what they draw.
 
-    python docs/figures.py                          # about ten minutes on two cores
+    python docs/figures.py                          # about half an hour on two cores
     python docs/figures.py --only study bits_back
     python docs/tables.py                           # afterwards, for the answers
 
@@ -19,6 +19,8 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 RESULTS = ROOT / "results" / "docs"
+#: Scripts on several bits, which train runs of their own.
+FEW_BITS = ("gray_code", "which_bits", "amortisation")
 #: A command, and of the figures that it makes those that the docs show, with their names there.
 FIGURES: dict[str, tuple[list[str], dict[str, str]]] = {
     "study": (
@@ -27,16 +29,17 @@ FIGURES: dict[str, tuple[list[str], dict[str, str]]] = {
     ),
     **{
         name: ([f"analysis/{name}.py"], {f"{name}.png": f"{name}.png"})
-        for name in ("iwae_bounds", "when_is_z_used", "negative_kl1", "calibration", "bits_back")
+        for name in ("iwae_bounds", "when_is_z_used", "negative_kl1", "calibration", "bits_back", *FEW_BITS)
     },
     "guides": (["analysis/compare_guides.py", "--seeds", "0"], {"compare_guides.png": "guides.png"}),
 }
-#: Scripts that look at the study's runs, with these numbers of dimensions, and whose answers the docs quote.
+#: Scripts whose answers the docs quote, with the numbers of dimensions of the study's runs that they look at.
 LOOKS: dict[str, tuple[int, ...]] = {
     "iwae_bounds": (5, 1000),
     "when_is_z_used": (1, 2, 3, 5, 10, 100, 1000),
     "calibration": (5, 1000),
     "negative_kl1": (),
+    **dict.fromkeys(FEW_BITS, ()),
 }
 
 

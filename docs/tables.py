@@ -83,9 +83,9 @@ def phenomenon() -> str:
     return markdown(wide.reset_index().rename(columns={"ndims": "n"}))
 
 
-def reliability() -> str:
+def reliability(name: str = "reliability") -> str:
     """A row for each cell."""
-    table = recorded("reliability")
+    table = recorded(name)
     ways = [name for name in ("preset", "start") if name in table]
     return markdown_table(rows_of(table), [*map(Column, ways), *summary_columns(table.drop(columns=ways))])
 
@@ -171,11 +171,61 @@ def any_program() -> str:
     return markdown(pd.DataFrame([counts]))
 
 
+def gray_code() -> str:
+    """A row for each order that runs ended in; orders of sixteen codewords, of which no two runs share one, as one."""
+    table = recorded("few_bits/gray_code")
+    gray = table["more bits than Gray"] == 0
+    named = table["order"].where(table["order"].str.split().str.len() <= 8, "")
+    table = table.assign(gray=gray, named=named)
+    groups = table.groupby(["repeats", "start", "gray", "named"], sort=False)
+    columns = {
+        "orders": ("order", "nunique"),
+        "seeds": ("runs", "sum"),
+        **{f"{name} {end}": (name, end) for name in ("order's limit", "order costs") for end in ("min", "max")},
+        "worst": ("worst", "max"),
+    }
+    rows = []
+    for row in groups.agg(**columns).reset_index().to_dict("records"):
+        names = row["named"] or ("the Gray code" if row["gray"] else f"{row['orders']} others")
+        cells = {name: row[name] for name in ("repeats", "start")} | {"order along z": names}
+        cells |= {"Gray": bool(row["gray"]), "seeds": row["seeds"]}
+        for name in ("order's limit", "order costs"):
+            ends = dict.fromkeys(f"{row[f'{name} {end}']:.5f}" for end in ("min", "max"))
+            cells[name] = " to ".join(ends)
+        rows.append(cells | {"worst run": row["worst"]})
+    return markdown_table(rows, [Column(name, format=".1e") for name in rows[0]])
+
+
+def which_bits() -> str:
+    """What the best Gaussian holds of a bit, and what runs do, by its repeats and by its company."""
+    table = recorded("few_bits/which_bits")
+    learned = [
+        f" ({low:.3f} to {high:.3f})" if low == low else ""
+        for low, high in zip(table["least"], table["most"], strict=True)
+    ]
+    cells = table["held"].map("{:z.3f}".format) + learned
+    wide = table.assign(cells=cells).pivot(index="company", columns="repeats", values="cells")
+    wide = wide.loc[list(dict.fromkeys(table["company"]))]
+    wide.columns = [f"n = {repeats}" for repeats in wide.columns]
+    return markdown(wide.reset_index().rename(columns={"company": "beside bits of"}))
+
+
+def amortisation() -> str:
+    """A row for each value of what is varied."""
+    return markdown(recorded("few_bits/amortisation"), ".1e")
+
+
+def two_layers_of_bits() -> str:
+    """`reliability` of several bits."""
+    return reliability("few_bits/two_layers")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
         *(study, phenomenon, reliability, ablation, guides, factorisations, objectives),
         *(bits_back, benchmark, steps, outside, survival, any_program),
+        *(gray_code, which_bits, amortisation, two_layers_of_bits),
     )
 }
 _BLOCK = re.compile(r"(<!-- (table|answer): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

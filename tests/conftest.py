@@ -19,6 +19,7 @@ from pyro_onebit import (
     MODELS,
     OBJECTIVES,
     RECIPES,
+    BitsData,
     Config,
     OneLayerGuide,
     Run,
@@ -28,6 +29,7 @@ from pyro_onebit import (
     load_run,
     save_run,
 )
+from pyro_onebit.data import words_of
 from pyro_onebit.distributions import standard_normal
 from pyro_onebit.studies import run_name
 
@@ -151,6 +153,83 @@ def linear_model(ndims: int, slope: float) -> nn.Module:
             p.zero_()
         model.p_x.slope.fill_(slope)
     return model
+
+
+#: Even steps over the whole line: the sum over them of what vanishes smoothly at both ends has every digit.
+Z = torch.linspace(-12.0, 12.0, 48_001, dtype=torch.float64)
+STEP = float(Z[1] - Z[0])
+
+
+class Ladder:
+    """Codewords at places of their own under a decoder that is no best one: every figure is a sum over `Z`.
+
+    With two layers z1 and z2 are normals under the model, p(z2|z1) = N(0.8 z1, 0.6²) and p(z1) = N(0, 1), and q(z2|z1)
+    is N(0.7 z1 + 0.2, 0.5²).
+    """
+
+    SLOPE, SHIFT, SD = 0.7, 0.2, 0.5
+
+    def __init__(self, bits: int, layers: int = 1) -> None:
+        self.data, self.layers = BitsData(tuple(range(2, 2 + bits)), tuple(0.5 - 0.1 * j for j in range(bits))), layers
+        count = 2**bits
+        rank = torch.arange(count, dtype=torch.float64)
+        self.loc = (2.0 * rank / (count - 1) - 1.0) * 1.4
+        self.scale = 0.9 / count + 0.03 * rank / count
+        self.words = torch.tensor(words_of(bits), dtype=torch.float64)
+        self.slopes = torch.linspace(3.0, -2.0, bits, dtype=torch.float64)
+
+    def number(self, x: torch.Tensor) -> torch.Tensor:
+        return (x[:, None] == self.data.codewords).all(-1).long().argmax(-1)
+
+    def odds(self, z: torch.Tensor) -> torch.Tensor:
+        """Log-odds of each bit, ``(..., K)``, given z ``(..., 1)``."""
+        return self.slopes * z + 0.3 * torch.sin(4.0 * z)
+
+    def model(self, x: torch.Tensor) -> None:
+        prior = dist.Normal(torch.zeros(len(x), 1, dtype=torch.float64), 1.0).to_event(1)
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample(f"z{self.layers}", prior)
+            if self.layers == 2:
+                z = pyro.sample("z1", dist.Normal(0.8 * z, 0.6).to_event(1))
+            logits = self.odds(z).repeat_interleave(torch.tensor(self.data.repeats), -1)
+            pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
+
+    def guide(self, x: torch.Tensor) -> None:
+        at = self.number(x)
+        with pyro.plate("data", len(x), dim=-1):
+            z1 = pyro.sample("z1", dist.Normal(self.loc[at][:, None], self.scale[at][:, None]).to_event(1))
+            if self.layers == 2:
+                pyro.sample("z2", dist.Normal(self.SLOPE * z1 + self.SHIFT, self.SD).to_event(1))
+
+    def log_likelihood(self, z: torch.Tensor) -> torch.Tensor:
+        """log p(x|z1) of each codeword, ``(M, N)``, at z1 ``(N,)``."""
+        odds, repeats = self.odds(z[:, None]), torch.tensor(self.data.repeats, dtype=torch.float64)
+        return ((self.words[:, None] * odds - nn.functional.softplus(odds)) * repeats).sum(-1)
+
+    @property
+    def log_q(self) -> torch.Tensor:
+        """log q(z1|x) at `Z`, ``(M, N)``."""
+        return dist.Normal(self.loc[:, None], self.scale[:, None]).log_prob(Z)
+
+    @property
+    def log_evidence(self) -> torch.Tensor:
+        """log p(x), ``(M,)``."""
+        return (STEP * (self.log_likelihood(Z) + dist.Normal(0.0, 1.0).log_prob(Z)).exp().sum(-1)).log()
+
+    @property
+    def log_posterior(self) -> torch.Tensor:
+        """log p(z1|x) at `Z`, ``(M, N)``."""
+        return self.log_likelihood(Z) + dist.Normal(0.0, 1.0).log_prob(Z) - self.log_evidence[:, None]
+
+
+def under(log_density: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
+    """E f(z) under densities at `Z`, ``(M, N)`` to ``(M,)``."""
+    return STEP * (log_density.exp() * f).sum(-1)
+
+
+@pytest.fixture(scope="session", params=[2, 3], ids=["M=4", "M=8"])
+def ladder(request: pytest.FixtureRequest) -> Ladder:
+    return Ladder(request.param)
 
 
 @pytest.fixture(autouse=True)

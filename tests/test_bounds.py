@@ -9,7 +9,7 @@ import arviz as az
 import numpy as np
 import pytest
 import torch
-from conftest import CHANCE, FixedGuide, HardDecoder, deviation, excess, linear_model
+from conftest import CHANCE, FixedGuide, HardDecoder, Ladder, deviation, excess, linear_model, under
 from pyro.infer import MCMC, NUTS
 
 from pyro_onebit import Config, InputError, OneBitData, Run, build, exact
@@ -105,6 +105,47 @@ def test_sampled_and_exact_expectation_agree(
     for (low, sampled_low, low_error), (high, sampled_high, high_error) in itertools.pairwise(ladder):
         assert (low < high).all()
         assert (sampled_low - sampled_high < low_error + high_error).all()
+
+
+def test_bounds_of_several_bits(ladder: Ladder) -> None:
+    """One particle's expected bound by a sum over it, two particles' by one over both; and what is drawn."""
+    log_q, evidence = ladder.log_q, ladder.log_evidence
+    truth = exact.solve(ladder.model, ladder.guide, ladder.data)
+    joint = exact.solve_joint(ladder.model, ladder.guide, ladder.data, truth)
+    noise = torch.linspace(-8.0, 8.0, 321, dtype=torch.float64)
+    standard = torch.distributions.Normal(0.0, 1.0)
+    mass = 0.05 * standard.log_prob(noise).exp()
+    pairs, repeats = mass[:, None] * mass, 40_000
+    rows = bound_table(ladder.model, ladder.guide, ladder.data, joint, [1, 2], repeats=repeats)
+    one = under(log_q, ladder.log_posterior - log_q) + evidence
+    for codeword, (loc, scale) in enumerate(zip(ladder.loc, ladder.scale, strict=True)):
+        z = loc + scale * noise
+        log_w = ladder.log_likelihood(z)[codeword] + standard.log_prob(z) - standard.log_prob(noise) + scale.log()
+        bound = torch.logaddexp(log_w[:, None], log_w) - math.log(2.0)
+        two, elbo = float((pairs * bound).sum()), float(mass @ log_w)
+        assert elbo == pytest.approx(float(one[codeword]), abs=1e-9)
+        for value, spread, k in (
+            (elbo, (mass @ (log_w - elbo) ** 2).sqrt(), 0),
+            (two, (pairs * (bound - two) ** 2).sum().sqrt(), 1),
+        ):
+            row = rows[k * (len(evidence) + 1) + codeword]
+            assert (row["codeword"], row["expected"]) == (codeword, pytest.approx(value, abs=1e-6))
+            assert row["gap"] == pytest.approx(float(evidence[codeword]) - value, abs=1e-6)
+            assert row["estimate"] == pytest.approx(value, abs=5.5 * float(spread) / repeats**0.5)
+    average = rows[len(evidence)]
+    assert average["codeword"] is None
+    assert average["expected"] == pytest.approx(float(ladder.data.probs @ one), abs=1e-6)
+
+
+def test_the_upper_bound_of_several_bits(ladder: Ladder) -> None:
+    truth = exact.solve(ladder.model, ladder.guide, ladder.data)
+    joint = exact.solve_joint(ladder.model, ladder.guide, ladder.data, truth)
+    log_p, log_r = ladder.log_posterior, ladder.log_posterior - ladder.log_q
+    upper = under(log_p, log_r) + ladder.log_evidence
+    torch.testing.assert_close(truth.log_evidence + joint.kl_reverse, upper, rtol=0, atol=1e-6)
+    spread = under(log_p, (log_r - under(log_p, log_r)[:, None]) ** 2).sqrt()
+    sampled = eubo(ladder.model, ladder.guide, ladder.data, truth, 40_000)
+    assert ((sampled.value - upper).abs() < 5.5 * spread / 200.0).all()
 
 
 def test_the_mean_weight_is_the_evidence_where_its_variance_is_finite() -> None:

@@ -25,7 +25,7 @@ from pyro_onebit.system import progress
 from pyro_onebit.training.config import DTYPES, Config
 from pyro_onebit.training.optimizers import OneOptimizer, check_like
 from pyro_onebit.training.recipes import Recipe
-from pyro_onebit.training.run import Checkpoint, Run, build
+from pyro_onebit.training.run import Checkpoint, Run, build, check_bits
 from pyro_onebit.training.step import check_step, make_estimator
 
 #: A history has about this many rows, whatever the number of steps.
@@ -81,6 +81,7 @@ def fit(
         TrainingError: If a loss, a gradient or the outcome's exact figures are not finite.
         InputError: If `data`, `model` or `guide` is not the configuration's, or a step needs more memory than there is.
     """
+    check_bits(data)
     if (data.repeats, data.bit_probs) != (config.data.repeats, config.data.bit_probs):
         raise InputError(f"data is {data}; the configuration's is {config.data}")
     own_model, own_guide, _ = build(config)

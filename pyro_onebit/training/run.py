@@ -13,6 +13,7 @@ from torch import nn
 
 from pyro_onebit.brought import ByHand, as_module, name_of
 from pyro_onebit.data import BitsData
+from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Evaluation, Truth, evaluate, kl_name
 from pyro_onebit.guides import Guide
 from pyro_onebit.models import Model
@@ -100,9 +101,11 @@ class Run(Shown):
             history: Lists of equal length, ``loss`` among them if the training is to be drawn (nats per datum).
 
         Raises:
+            InputError: If `data` is none of bits.
             ProgramError: If the programs cannot be judged (`exact.evaluate`).
             ArithmeticError: Likewise.
         """
+        check_bits(data)
         names = name_of(model, MODELS), name_of(guide, GUIDES)
         model, guide = (as_module(program, data.codewords) for program in (model, guide))
         config = ByHand(
@@ -139,6 +142,19 @@ class Run(Shown):
         seconds = None if math.isnan(self.seconds) else round(self.seconds, 3)
         self.metrics = {**identity_of(self.config), **known, "steps": steps, "seconds": seconds}
         return figures
+
+
+def check_bits(data: Any) -> None:
+    """Refuse codewords that are no bits, which a run has no columns for.
+
+    Raises:
+        InputError: If they are.
+    """
+    if not isinstance(data, BitsData):
+        raise InputError(
+            f"data is a {type(data).__name__}; a run's is a BitsData: judge programs of other codewords by "
+            "`exact.evaluate`"
+        )
 
 
 def build(config: Config, recipe: Recipe | None = None) -> tuple[Model, Guide, BitsData]:

@@ -43,7 +43,7 @@ SMALL = {
         *("--seeds", "0", "--steps", "5", "--jobs", "1"),
     ],
     "amortisation.py": [
-        *("--most", "1", "--widths", "2", "--trainings", "4"),
+        *("--most", "1", "--bits", "2", "--widths", "2", "--trainings", "4"),
         *("--repeat", "2", "--seeds", "0", "--steps", "4", "--jobs", "1"),
     ],
     "ablation.py": ["--ndims", "3", "--seeds", "1", "--steps", "2", "--jobs", "1"],
@@ -140,15 +140,15 @@ ANSWERS = {
     ),
     "reliability.py": (r"default: \d+ of 4 runs collapsed; the worst ends ([\d.]+)", lambda t: worst(t, "worst")),
     "gray_code.py": (
-        r"analytic start .* the worst run ends ([\d.]+) above",
+        r"analytic start .* the worst run ends ([\d.e-]+) above",
         lambda table: worst(table, "worst", start="analytic"),
     ),
     "which_bits.py": (
-        r"beside bits of 5 repeats is held from 1 repeats on \(([\d.]+) nats",
+        r"beside bits of 5 repeats is held from n = 1 on \(([\d.]+) nats",
         lambda table: worst(table, "held", company="5", repeats=1),
     ),
     "amortisation.py": (
-        r"training from 4 to 4 the amortisation gap goes from ([\d.e+-]+)",
+        r"training from 4 to 4 the median amortisation gap goes from ([\d.e+-]+)",
         lambda table: worst(table, "median", varied="steps"),
     ),
     "benchmarks/outside.py": (

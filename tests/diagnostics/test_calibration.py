@@ -1,11 +1,12 @@
 """Calibration against exact levels, the parts of the ELBO against sampling, and the known tail index."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from conftest import CHANCE, FixedGuide, HardDecoder, deviation, linear_model
+from conftest import CHANCE, STEP, FixedGuide, HardDecoder, Ladder, Z, deviation, linear_model, under
 from scipy.stats import binom, binomtest, kstest
 
 from pyro_onebit import GUIDES, Config, InputError, OneBitData, Run, build, exact
@@ -42,6 +43,29 @@ def test_levels_follow_the_exact_curve(trained: Callable[..., Run], solved: Call
         assert kstest(levels, law).pvalue > CHANCE
     no_codeword = int((seen.codeword < 0).sum())
     assert binomtest(no_codeword, simulations, 1 - float(truth.log_evidence.exp().sum())).pvalue > CHANCE
+
+
+def test_calibration_of_several_bits(ladder: Ladder) -> None:
+    """Both curves at their nodes, and of what is drawn how often each codeword is met, at which level on average."""
+    truth = exact.solve(ladder.model, ladder.guide, ladder.data)
+    of_q, of_p = calibration_curve(truth)
+    q = torch.distributions.Normal(ladder.loc[:, None], ladder.scale[:, None])
+    # A sum over steps is the integral to their middles.
+    own = STEP * ladder.log_posterior.exp()
+    below = own.cumsum(-1) - 0.5 * own
+    torch.testing.assert_close(of_q, q.cdf(truth.z), rtol=0, atol=1e-6)
+    for codeword, curve in enumerate(of_p):
+        want = np.interp(truth.z.numpy(), Z.numpy(), below[codeword].numpy())
+        assert curve.numpy() == pytest.approx(want, abs=1e-6)
+    simulations, draws = 8000, 50
+    seen = simulate_calibration(ladder.model, ladder.guide, ladder.data, simulations, draws)
+    level = under(ladder.log_posterior, q.cdf(Z))
+    for codeword, evidence in enumerate(ladder.log_evidence.exp().tolist()):
+        levels = seen.levels[seen.codeword == codeword]
+        assert binomtest(len(levels), simulations, evidence).pvalue > CHANCE
+        # A rank among draws, spread evenly within it; by Hoeffding's inequality.
+        want = (draws * float(level[codeword]) + 0.5) / (draws + 1)
+        assert float(levels.mean()) == pytest.approx(want, abs=math.sqrt(math.log(2 / CHANCE) / 2 / len(levels)))
 
 
 def test_a_narrow_gaussian_is_found_out() -> None:

@@ -7,7 +7,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from conftest import SEED, FixedGuide, LinearDecoder
+from conftest import SEED, FixedGuide, Ladder, LinearDecoder, Z, under
 from pyro.nn import PyroModule, PyroParam
 from scipy.optimize import minimize
 from scipy.stats import norm
@@ -158,6 +158,40 @@ def test_three_codewords_and_another_prior() -> None:
     assert split.spread.shape == split.amortisation.shape == (3,)
     assert float(split.amortisation.min()) > 1e-3
     assert ideal_gap(guide, THREE, truth) is None
+
+
+class OfBits(nn.Module):
+    """A Gaussian whose mean is linear in each bit of a `Ladder`'s codewords, and its scale one for all."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        super().__init__()
+        self.firsts = [sum(ladder.data.repeats[:j]) for j in range(ladder.data.bits)]
+        self.weight = nn.Parameter(torch.linspace(1.0, -0.6, ladder.data.bits))
+        self.log_scale = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            mean = ((x[:, self.firsts] - 0.5) * self.weight).sum(-1, keepdim=True)
+            pyro.sample("z1", dist.Normal(mean, self.log_scale.exp()).to_event(1))
+
+
+def test_the_gap_split_of_several_bits(ladder: Ladder) -> None:
+    guide = OfBits(ladder)
+    truth, _, split = split_of(ladder.model, guide, ladder.data)
+    standard = Normal(0.0, 1.0)
+    means = (ladder.words - 0.5) @ guide.weight.detach().double()
+    log_q = Normal(means[:, None], math.exp(-1.0)).log_prob(Z)
+    total = under(log_q, log_q - ladder.log_posterior)
+    for codeword, evidence in enumerate(ladder.log_evidence):
+
+        def log_posterior(z: torch.Tensor, codeword: int = codeword, evidence: torch.Tensor = evidence) -> torch.Tensor:
+            return ladder.log_likelihood(z)[codeword] + standard.log_prob(z) - evidence
+
+        best = best_gaussian(log_posterior, (float(means[codeword]),))
+        assert float(split.approximation[codeword]) == pytest.approx(best, abs=1e-6)
+        assert float(split.amortisation[codeword]) == pytest.approx(float(total[codeword]) - best, abs=1e-6)
+    assert float(split.amortisation.min()) > 1e-3
+    assert ideal_gap(guide, ladder.data, truth) is None
 
 
 def test_another_prior_has_no_ideal_gap() -> None:

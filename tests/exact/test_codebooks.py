@@ -2,14 +2,16 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
-import pyro
 import pytest
 import torch
-from pyro.distributions import Bernoulli, Normal
+from conftest import STEP, Ladder, Z, under
+from pyro.distributions import Normal
 
 from pyro_onebit import BitsData, Codebook, InputError, OneBitData, exact
 from pyro_onebit.data import words_of
+from pyro_onebit.diagnostics import surgery
 from pyro_onebit.exact.limits import _many_words
 
 
@@ -57,81 +59,126 @@ def test_the_lowest_loss_of_any_codebook_counts_its_columns() -> None:
     assert math.log(3.0) < exact.optimum(Codebook(words)) < 1.8
 
 
-class Ladder:
-    """Codewords at places of their own under a decoder that is no best one, in closed form."""
-
-    def __init__(self, bits: int) -> None:
-        self.data = BitsData(tuple(range(2, 2 + bits)), tuple(0.5 - 0.1 * j for j in range(bits)))
-        count = 2**bits
-        rank = torch.arange(count, dtype=torch.float64)
-        self.loc = (2.0 * rank / (count - 1) - 1.0) * 1.4
-        self.scale = 0.9 / count + 0.03 * rank / count
-        self.words = torch.tensor(words_of(bits), dtype=torch.float64)
-        self.slopes = torch.linspace(3.0, -2.0, bits, dtype=torch.float64)
-
-    def number(self, x: torch.Tensor) -> torch.Tensor:
-        return (x[:, None] == self.data.codewords).all(-1).long().argmax(-1)
-
-    def odds(self, z: torch.Tensor) -> torch.Tensor:
-        """Log-odds of each bit, ``(..., K)``, given z ``(..., 1)``."""
-        return self.slopes * z + 0.3 * torch.sin(4.0 * z)
-
-    def model(self, x: torch.Tensor) -> None:
-        with pyro.plate("data", len(x), dim=-1):
-            z = pyro.sample("z1", Normal(torch.zeros(len(x), 1, dtype=torch.float64), 1.0).to_event(1))
-            logits = self.odds(z).repeat_interleave(torch.tensor(self.data.repeats), -1)
-            pyro.sample("x", Bernoulli(logits=logits).to_event(1), obs=x)
-
-    def guide(self, x: torch.Tensor) -> None:
-        at = self.number(x)
-        with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("z1", Normal(self.loc[at][:, None], self.scale[at][:, None]).to_event(1))
-
-
-@pytest.fixture(scope="module", params=[2, 3])
-def ladder(request: pytest.FixtureRequest) -> Ladder:
-    return Ladder(request.param)
-
-
-#: Even steps over the whole line: the sum over them of what vanishes smoothly at both ends has every digit.
-Z = torch.linspace(-12.0, 12.0, 48_001, dtype=torch.float64)
-STEP = float(Z[1] - Z[0])
-
-
 def entropy(density: torch.Tensor) -> float:
     """Differential entropy, nats."""
     return -STEP * float((density * density.clamp_min(1e-300).log()).sum())
 
 
+def kl_of_normals(mean: Any, sd: Any, other_mean: Any, other_sd: Any) -> Any:
+    """KL of one normal from another, nats."""
+    return math.log(other_sd / sd) + (sd**2 + (mean - other_mean) ** 2) / (2.0 * other_sd**2) - 0.5
+
+
 def test_all_figures_against_a_sum(ladder: Ladder) -> None:
-    probs, repeats = ladder.data.probs, torch.tensor(ladder.data.repeats, dtype=torch.float64)
-    odds = ladder.odds(Z[:, None])
-    likelihood = ((ladder.words[:, None] * odds - torch.nn.functional.softplus(odds)) * repeats).sum(-1)
-    q = Normal(ladder.loc[:, None], ladder.scale[:, None])
-    log_q, log_p = q.log_prob(Z), Normal(0.0, 1.0).log_prob(Z)
-    density = log_q.exp()
-    evidence = (STEP * (likelihood + log_p).exp().sum(-1)).log()
-    aggregate = (probs @ density).clamp_min(1e-300)
-    mean = lambda f: float(probs @ (STEP * (density * f).sum(-1)))  # noqa: E731
+    probs, log_q, log_p = ladder.data.probs, ladder.log_q, Normal(0.0, 1.0).log_prob(Z)
+    likelihood, evidence = ladder.log_likelihood(Z), ladder.log_evidence
+    aggregate = (probs @ log_q.exp()).clamp_min(1e-300)
+    mean = lambda f: float(probs @ under(log_q, f))  # noqa: E731
     want = {
-        "recon": mean(-likelihood),
-        "kl1": mean(log_q - log_p),
         "loss": mean(log_q - log_p - likelihood),
+        "recon": mean(-likelihood),
+        "recon_per_dim": mean(-likelihood) / ladder.data.ndims,
+        "kl1": mean(log_q - log_p),
+        "kl2": 0.0,
+        "entropy": -float(probs @ probs.log()),
         "log_evidence": float(probs @ evidence),
-        "kl_posterior": mean(log_q - log_p - likelihood + evidence[:, None]),
+        "kl_posterior": mean(log_q - ladder.log_posterior),
         "mutual_information": mean(log_q - aggregate.log()),
         "kl_aggregate": mean(aggregate.log() - log_p),
-        "entropy": -float(probs @ probs.log()),
     }
     figures = exact.evaluate(ladder.model, ladder.guide, ladder.data)
-    assert {name: figures[name] for name in want} == pytest.approx(want, abs=1e-6)
+    assert figures.pop("optimum") is None  # of a family that nobody knows
+    assert figures == pytest.approx(want, abs=1e-6)
+
+    truth = figures.truth
+    joint = exact.solve_joint(ladder.model, ladder.guide, ladder.data, truth)
+    apart = STEP * (log_q.exp() - ladder.log_posterior.exp())
+    between = (apart.cumsum(-1) - 0.5 * apart).abs()  # of the distribution functions
+    checks = {
+        "kl_forward": (under(log_q, log_q - ladder.log_posterior), 1e-6),
+        "kl_reverse": (under(ladder.log_posterior, ladder.log_posterior - log_q), 1e-6),
+        # A distance bends where the functions cross, and is largest between two nodes.
+        "wasserstein": (STEP * between.sum(-1), 2e-5),
+        "ks": (between.amax(-1), 2e-5),
+    }
+    for row in exact.posterior_checks(truth, joint)[: len(probs)]:
+        assert row["target"] == "posterior"
+        for name, (value, tolerance) in checks.items():
+            assert row[name] == pytest.approx(float(value[row["codeword"]]), abs=tolerance), name
+    parts = surgery(truth, joint)
+    assert parts == pytest.approx(
+        {**{name: want[name] for name in ("mutual_information", "kl_aggregate", "kl1")}, "kl_top": want["kl1"]},
+        abs=1e-6,
+    )
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_all_figures_of_two_layers(bits: int) -> None:
+    """Normals all but for the likelihood, so that a sum over z1 remains; over z1 and z2 for the top's posterior."""
+    ladder = Ladder(bits, layers=2)
+    probs, log_q, log_posterior = ladder.data.probs, ladder.log_q, ladder.log_posterior
+    loc, scale, slope, shift, sd = ladder.loc, ladder.scale, ladder.SLOPE, ladder.SHIFT, ladder.SD
+    top = Normal(slope * loc + shift, (slope**2 * scale**2 + sd**2).sqrt())
+    log_top = top.log_prob(Z[:, None]).T
+    aggregate, log_p = (probs @ log_top.exp()).clamp_min(1e-300).log(), Normal(0.0, 1.0).log_prob(Z)
+    # I(z1; z2 | x) of two normals that are correlated.
+    information = (top.stddev / sd).log()
+    # KL(q(z2|z1) ‖ p(z2|z1)).
+    above = kl_of_normals(slope * Z + shift, sd, 0.8 * Z, 0.6)
+    forward = under(log_q, log_q - log_posterior + above)
+    below = kl_of_normals(0.8 * Z, 0.6, slope * Z + shift, sd)
+    reverse = under(log_posterior, log_posterior - log_q + below)
+    recon = float(probs @ under(log_q, -ladder.log_likelihood(Z)))
+    loss = float(probs @ (forward - ladder.log_evidence))
+    kl2 = float(probs @ (under(log_top, log_top - log_p) + information))
+    # p(x|z2), by a sum over every eighth z1, at every sixteenth z2: both are smooth.
+    z1, z2 = Z[::8], Z[::16]
+    log_likelihood = ladder.log_likelihood(z1)
+    given = (8.0 * STEP * Normal(0.8 * z2[:, None], 0.6).log_prob(z1).exp() @ log_likelihood.exp().T).log().T
+    of_top = given + Normal(0.0, 1.0).log_prob(z2) - ladder.log_evidence[:, None]
+    kl_top = 16.0 * STEP * (log_top.exp() * (log_top - log_p))[:, ::16].sum(-1)
+    kl_posterior = kl_top - 16.0 * STEP * (log_top.exp()[:, ::16] * (of_top - log_p[::16])).sum(-1)
+    # The mean of log p(z1|z2) where z1 and z2 are independent given x.
+    residual = (loc - 0.8 * top.mean) ** 2 + scale**2 + 0.64 * top.variance
+    redrawn = -Normal(loc, scale).entropy() + math.log(0.6) + 0.5 * math.log(2 * math.pi) + residual / 0.72
+    want = {
+        "loss": loss,
+        "recon": recon,
+        "recon_per_dim": recon / ladder.data.ndims,
+        "kl1": loss - recon - kl2,
+        "kl2": kl2,
+        "entropy": -float(probs @ probs.log()),
+        "log_evidence": float(probs @ ladder.log_evidence),
+        "kl_posterior": float(probs @ kl_posterior),
+        "mutual_information": float(probs @ under(log_top, log_top - aggregate)),
+        "kl_aggregate": float(probs @ under(log_top, aggregate - log_p)),
+    }
+    figures = exact.evaluate(ladder.model, ladder.guide, ladder.data)
+    assert figures.pop("optimum") is None
+    assert figures == pytest.approx(want, abs=1e-6)
+
+    joint = exact.solve_joint(ladder.model, ladder.guide, ladder.data, figures.truth)
+    for own, value in ((joint.kl_forward, forward), (joint.kl_reverse, reverse), (joint.kl1_redrawn, redrawn)):
+        torch.testing.assert_close(own, value, rtol=0, atol=1e-6)
+    parts = surgery(figures.truth, joint)
+    want_parts = {
+        "mutual_information": want["mutual_information"],
+        "kl_aggregate": want["kl_aggregate"],
+        "kl_top": want["mutual_information"] + want["kl_aggregate"],
+        "kl1": want["kl1"],
+        "kl2": kl2,
+        "latents_information": float(probs @ information),
+        "kl_lower": want["kl1"] + float(probs @ information),
+        "kl1_redrawn": float(probs @ redrawn),
+    }
+    assert parts == pytest.approx(want_parts, abs=1e-6)
 
 
 def test_informations_add_up_along_any_chain(ladder: Ladder) -> None:
     """I(x; z) = I(x1; z) + I(x2; z | x1) + …, each conditional term from differential entropies."""
     truth = exact.solve(ladder.model, ladder.guide, ladder.data)
     bits = list(zip(*words_of(ladder.data.bits), strict=True))
-    density, probs = Normal(ladder.loc[:, None], ladder.scale[:, None]).log_prob(Z).exp(), truth.probs
+    density, probs = ladder.log_q.exp(), truth.probs
 
     def conditional(given: list[int]) -> float:
         """H(z | those bits)."""

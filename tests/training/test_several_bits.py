@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pyro_onebit import BitsData, Config, InputError, OneBitData, build, exact, fit, load_run, save_run
+from pyro_onebit import BitsData, Codebook, Config, InputError, OneBitData, Run, build, exact, fit, load_run, save_run
 from pyro_onebit.distributions import TruncatedNormal
 from pyro_onebit.nn import Start, start_around
 from pyro_onebit.reproducibility import default_dtype
@@ -57,6 +57,16 @@ def test_the_decoder_starts_as_the_responsibility(loc: tuple[float, ...]) -> Non
     joint = data.probs * torch.distributions.Normal(*map(torch.tensor, (loc, scale))).log_prob(z[:, None]).exp()
     want = joint @ data.codewords / joint.sum(-1, keepdim=True)
     torch.testing.assert_close(model.p_x(z[:, None]).mean, want, rtol=1e-6, atol=1e-9)
+
+
+def test_other_codewords_are_judged_and_not_trained() -> None:
+    config = Config(ndims=3, steps=1)
+    model, guide, _ = build(config)
+    data = Codebook([[0, 0, 0], [1, 1, 0], [0, 1, 1]])
+    assert exact.evaluate(model, guide, data)["entropy"] == pytest.approx(math.log(3.0))
+    for make in (lambda: fit(model, guide, data, config), lambda: Run.of(model, guide, data)):
+        with pytest.raises(InputError, match="data is a Codebook; a run's is a BitsData"):
+            make()
 
 
 def test_two_layers_start_with_modes_side_by_side() -> None:
