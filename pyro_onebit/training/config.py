@@ -130,6 +130,10 @@ class Config(RunSettings):
             steps, first = recipe.steps * guide.effort * (self.bits if self.layers == 1 else 1), recipe.first
             if guide.learns_start and self.start == "random" and first.share:
                 start = PLAIN
+                if self.layers == 2 and self.bits > 1:
+                    longer = recipe.first_steps * self.bits
+                    steps += longer - recipe.first_steps
+                    first = replace(first, share=longer / steps)
             elif guide.learns_start and first.share:
                 start, steps, first = self._analytic_start(), steps - recipe.first_steps, FirstStage()
             else:
