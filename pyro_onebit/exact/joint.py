@@ -127,10 +127,10 @@ def draw_posterior(pair: Pair, truth: Truth, count: int) -> Latents:
     if len(truth.grids) == 1:
         return {truth.latents[0]: top}
     (bottom, name), low = truth.latents, truth.grids[0]
-    drawn = []
+    mesh, drawn = Mesh(pair, low.nodes, truth.grid.nodes), []
     for rows in top.split(max(1, BLOCK // (pair.words * len(low.nodes)))):
         # Of a draw of each codeword's own only its own column counts.
-        log_p = Mesh(pair, low.nodes, rows.flatten()).whole.log_joint.unflatten(0, (len(rows), pair.words))
+        log_p = mesh.moved(top=rows.flatten()).whole.log_joint.unflatten(0, (len(rows), pair.words))
         own = torch.diagonal(log_p, dim1=1, dim2=3).movedim(-1, 1)
         density = (own - own.amax(-1, keepdim=True)).exp()
         share = torch.rand(len(rows), pair.words, 1)

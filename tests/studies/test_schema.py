@@ -150,7 +150,7 @@ def test_a_table_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) 
 
 def test_of_many_runs_a_line_for_each_cell() -> None:
     table = to_table([metrics(seed=seed) for seed in range(61)], "results")
-    assert len(format_runs(table, "results").splitlines()) == 4
+    assert sum("│" in line for line in format_runs(table, "results").splitlines()) == 2  # the header, and a cell
     assert pd.notna(summarise(table)["worst"]).all()
 
 
