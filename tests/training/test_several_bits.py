@@ -137,3 +137,17 @@ def test_a_run_of_a_version_without_bits_has_one() -> None:
     metrics = fit(*build(config), config).metrics
     old = {name: value for name, value in metrics.items() if name not in ("bits", "repeats")}
     assert complete_metrics(old) == complete_metrics(metrics)
+
+
+@pytest.mark.parametrize("guide", ["two_layer", "two_layer_skip", "top_down", "mean_field"])
+def test_everything_of_two_layers_trains_on_two_bits(guide: str) -> None:
+    config = Config(layers=2, repeats=(3, 1), steps=6, guide=guide)
+    run = fit(*build(config), config)
+    assert math.isfinite(run.metrics["loss"])
+    assert run.metrics["kl2"] is not None
+
+
+def test_the_first_layer_of_several_bits_is_trained_longer() -> None:
+    first = [Config(layers=2, ndims=12, bits=bits).recipe for bits in (1, 2, 3)]
+    assert [recipe.first_steps for recipe in first] == [first[0].first_steps * bits for bits in (1, 2, 3)]
+    assert len({recipe.steps - recipe.first_steps for recipe in first}) == 1
