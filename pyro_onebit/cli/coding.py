@@ -25,7 +25,7 @@ class EncodeCommand(Command):
         out: The container to write.
         run_directory: A run's directory.
         bins: Bins of the top latent, a power of two.
-        points: Points of z1's grid, with two layers.
+        points: Points of z1's grid, with two layers; 1024 for each bit of a sample if not given.
         seed: Seed of the dither and of the initial bits.
         naive: Draw latents from the bits as they are, without dither: they are then not the guide's.
         force: Replace a file that is no container.
@@ -39,7 +39,7 @@ class EncodeCommand(Command):
     out: Path = field(metadata={"positional": True, "metavar": "OUT"})
     run_directory: Path = field(metadata=_RUN)
     bins: int = 4096
-    points: int = 1024
+    points: int | None = None
     seed: int = 0
     naive: bool = False
     force: bool = False

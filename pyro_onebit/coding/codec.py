@@ -82,7 +82,8 @@ class Codec:
         guide: Its guide.
         data: The codewords.
         bins: Bins of the top latent, a power of two from 2^4 to 2^16.
-        points: Points of z1's grid in a two-layer model.
+        points: Points of z1's grid in a two-layer model; if not given 1024 for each bit of a sample: the more codewords,
+            the narrower are the steps of p(z1|z2) between them.
         dither: Whether latents are drawn from q. Bits that an earlier sample has left are not random: drawn from
             them as they are, successive latents hang on each other and are not q's. To shift them by a
             pseudo-random number that the decoder knows, too, costs nothing.
@@ -101,13 +102,15 @@ class Codec:
         data: DataLike,
         *,
         bins: int = 4096,
-        points: int = 1024,
+        points: int | None = None,
         dither: bool = True,
         seed: int = 0,
         adapted: bool = True,
     ) -> None:
         if bins not in [2**b for b in range(4, 17)]:
             raise InputError(f"bins is {bins}; it must be a power of two from 16 to 65536")
+        if points is None:
+            points = min(1024 * max(1, (len(data.codewords) - 1).bit_length()), 4096, _LARGEST // bins)
         if not 16 <= points <= 4096:
             raise InputError(f"points is {points}; it must be from 16 to 4096")
         check_seed(seed)

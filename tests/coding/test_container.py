@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyro.distributions import Bernoulli, Normal
 
-from pyro_onebit import BitsData, OneBitData
+from pyro_onebit import BitsData, Config, OneBitData, build
 from pyro_onebit.coding import Codec, pack, unpack
 from pyro_onebit.coding.container import _HEADER
 from pyro_onebit.data import gray_code
@@ -162,6 +162,11 @@ def test_a_sample_stands_for_several_bits(bits: int) -> None:
         assert report.samples == -(-8 * len(content) // bits)
     assert report.net == pytest.approx(report.predicted, abs=3.0 * report.standard_error)
     assert report.per_bit == pytest.approx(report.net / bits)
+
+
+def test_the_more_codewords_the_finer_the_grid_of_z1() -> None:
+    assert [Codec(*build(Config(layers=2, ndims=4, bits=bits)), bins=16).points for bits in (1, 2)] == [1024, 2048]
+    assert Codec(*build(Config(layers=2, ndims=4)), bins=16, points=128).points == 128
 
 
 def test_foreign_files_and_runs_are_named(trained, run, codec: Codec) -> None:

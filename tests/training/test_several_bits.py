@@ -144,7 +144,6 @@ def test_everything_of_two_layers_trains_on_two_bits(guide: str) -> None:
     config = Config(layers=2, repeats=(3, 1), steps=6, guide=guide)
     run = fit(*build(config), config)
     assert math.isfinite(run.metrics["loss"])
-    assert run.metrics["kl2"] is not None
 
 
 def test_the_first_layer_of_several_bits_is_trained_longer() -> None:
