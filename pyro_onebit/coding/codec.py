@@ -82,8 +82,8 @@ class Codec:
         guide: Its guide.
         data: The codewords.
         bins: Bins of the top latent, a power of two from 2^4 to 2^16.
-        points: Points of z1's grid in a two-layer model; if not given 1024 for each bit of a sample: the more codewords,
-            the narrower are the steps of p(z1|z2) between them.
+        points: Points of z1's grid in a two-layer model; if not given 1024 for each bit of a sample: the more
+            codewords, the narrower are the steps of p(z1|z2) between them.
         dither: Whether latents are drawn from q. Bits that an earlier sample has left are not random: drawn from
             them as they are, successive latents hang on each other and are not q's. To shift them by a
             pseudo-random number that the decoder knows, too, costs nothing.
