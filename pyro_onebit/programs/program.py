@@ -49,23 +49,34 @@ class _CopyAll(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+_SINGLE = frozenset((torch.float32, torch.float16, torch.bfloat16))
+
+
 class _Float64(TorchFunctionMode):
     """Operations take what single precision they meet in double: the modules that a function closes over, say."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
+        kwargs = kwargs or {}
+        # Seldom, and asked first: this is called at every operation.
+        has_single = any(map(_is_single, args)) or any(map(_is_single, kwargs.values()))
         # What writes into a tensor, or asks for one of its attributes, means that very tensor.
-        if not name.endswith("_") and "out" not in (kwargs or {}):
-            args = tuple(_doubled(a) for a in args)
-            kwargs = {key: _doubled(a) for key, a in (kwargs or {}).items()}
-        return func(*args, **(kwargs or {}))
+        if has_single and not getattr(func, "__name__", "").endswith("_") and "out" not in kwargs:
+            args = tuple(map(_doubled, args))
+            kwargs = {key: _doubled(value) for key, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def _is_single(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.dtype in _SINGLE
+    return type(value) in (tuple, list) and any(map(_is_single, value))
 
 
 def _doubled(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.double() if value.dtype in (torch.float32, torch.float16, torch.bfloat16) else value
+        return value.double() if value.dtype in _SINGLE else value
     if type(value) in (tuple, list):
-        return type(value)(_doubled(part) for part in value)
+        return type(value)(map(_doubled, value))
     return value
 
 
