@@ -18,7 +18,7 @@ class ExploreCommand(Command):
         quiet: Show no progress bar.
 
     Examples:
-        onebit explore --out play.html  # two minutes
+        onebit explore --out play.html  # a minute
     """
 
     out: Path = Path("explore.html")
