@@ -137,6 +137,8 @@ def _two_words(ndims: int, prob: float) -> GaussianOptimum:
 _RANDOM_WORDS, _MOST_COLUMNS = 320, 4
 #: Where a search in one order starts: scales in units of the distance to the nearer neighbour; means that count as one.
 _WIDTHS, _CLOSE = (0.3, 0.2, 0.1, 0.05), 1e-3
+#: How far a search's first step goes at most.
+_FIRST_STEP = 0.1
 #: Standard deviations of each codeword that are integrated over.
 _REACH = 8.5
 #: Panels of 16 nodes for each codeword: in a search, and for its result.
@@ -185,7 +187,11 @@ class _Cost:
             value = self(at)
             return value.item(), torch.autograd.grad(value, at)[0].numpy()
 
-        fit = minimize(value_and_gradient, start, jac=True, method="BFGS", options={"gtol": 1e-7, "maxiter": 500})
+        # Left alone, the first step is as long as a standard deviation, and leads out of the start's order.
+        _, gradient = value_and_gradient(start)
+        near = np.eye(len(gradient)) * _FIRST_STEP / max(_FIRST_STEP, float(np.linalg.norm(gradient)))
+        options = {"gtol": 1e-7, "maxiter": 500, "hess_inv0": near}
+        fit = minimize(value_and_gradient, start, jac=True, method="BFGS", options=options)
         return float(fit.fun), fit.x
 
 
