@@ -55,9 +55,9 @@ def usual_arithmetic() -> Iterator[None]:
     That is: gradients are recorded, nothing is in inference mode or autocast, tensors are made on the processor,
     products of matrices have their full precision, and numpy warns of what it warns of by default.
     """
-    precision = torch.get_float32_matmul_precision()
     with (
         _ALONE,
+        _full_precision(),
         one_thread(),
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -65,11 +65,17 @@ def usual_arithmetic() -> Iterator[None]:
         tensors_on("cpu"),
         np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
     ):
-        torch.set_float32_matmul_precision("highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(precision)
+        yield
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def tensors_on(device: str) -> AbstractContextManager[Any]:
@@ -79,7 +85,8 @@ def tensors_on(device: str) -> AbstractContextManager[Any]:
     else has been set.
     """
     own = torch.device(device)
-    return nullcontext() if torch.get_default_device() == own else own
+    # Before 2.7 `torch.get_default_device` knows of no device that is set as a context.
+    return nullcontext() if torch.empty(0).device == own else own
 
 
 @contextmanager
