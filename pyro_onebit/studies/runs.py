@@ -69,9 +69,9 @@ def save_run(run: Run, path: str | Path) -> None:
     """Write ``config.json``, ``parameters.safetensors``, ``history.csv`` and, if judged, ``metrics.json``.
 
     Raises:
-        InputError: If the directory cannot be written.
+        InputError: If the directory cannot be written, or a figure is infinite, as no trained run's is.
     """
-    path = Path(path)
+    path, metrics = Path(path), complete_metrics(run.metrics) if run.metrics else None
     _write_config(run.config, run.recipe, path, {"model": run.model, "guide": run.guide})
     states = {"model": run.model.state_dict(), "guide": run.guide.state_dict()}
     tensors = {
@@ -82,8 +82,8 @@ def save_run(run: Run, path: str | Path) -> None:
     }
     write_whole(path / _PARAMETERS, save(tensors, WRITER), _MARKS[_PARAMETERS])
     write_table(path / _HISTORY, pd.DataFrame(run.history))
-    if run.metrics:
-        write_json(path / _METRICS, complete_metrics(run.metrics), _MARKS[_METRICS])
+    if metrics:
+        write_json(path / _METRICS, metrics, _MARKS[_METRICS])
 
 
 def _write_config(config: AnyConfig, recipe: Recipe | None, path: Path, programs: Mapping[str, Any]) -> None:

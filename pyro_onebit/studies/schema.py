@@ -302,7 +302,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 _WITH_MISSING: dict[type, Any] = {int: "Int64", float: float, str: object}
-_KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a name"}
+_KINDS: dict[type, str] = {int: "a whole number", float: "a finite number", str: "a name"}
 
 
 def _is_right(column: Column, value: Any) -> bool:

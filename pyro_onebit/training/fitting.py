@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import pyro
 import torch
@@ -216,22 +218,29 @@ class _Training:
         if self.stage.number == _FIRST:
             self._train()
             self._begin(_MAIN, self._learned())
-        if self.stage.number == _MAIN:
+        again = self.stage.number == _AGAIN
+        if not again:
             self._train()
-            self._judge()
-            if not _is_worse_than_no_latent(self.run):
-                return
-            self.planted = {**copy.deepcopy(self._states()), "loss": self.run.metrics["loss"]}
-            self._begin(_AGAIN, PLAIN)
-        self._again()
+            # A state holds finite numbers.
+            loss = min(self._judge(), sys.float_info.max)
+            if again := _is_worse_than_no_latent(self.run):
+                self.planted = {**copy.deepcopy(self._states()), "loss": loss}
+                self._begin(_AGAIN, PLAIN)
+        if again:
+            self._again()
+        if math.isinf(self.run.metrics["loss"]):
+            self._fail("is infinite")
 
     def _judge(self) -> float:
         """The exact loss; other figures may be unknown."""
         figures = self.run.judge()
         if figures["loss"] is None:
-            self.run.metrics, self.run.truth = {}, None
-            raise ArithmeticError(f"the outcome's exact loss is not known: {figures.notes['loss']}")
-        return figures["loss"]
+            self._fail(f"is not known: {figures.notes['loss']}")
+        return float(figures["loss"])
+
+    def _fail(self, how: str) -> NoReturn:
+        self.run.metrics, self.run.truth = {}, None
+        raise ArithmeticError(f"the outcome's exact loss {how}")
 
     def _begin(self, number: int, start: Start) -> None:
         self.stage = self._stage(number)

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -52,17 +53,34 @@ def test_a_figure_that_is_not_known_stays_so(run: Run, tmp_path: Path) -> None:
     assert load_run(tmp_path / "run").metrics["kl1"] is None
 
 
-def test_a_loss_that_is_not_known_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*programs: Any) -> exact.Evaluation:
+@pytest.mark.parametrize(
+    ("loss", "message", "options"),
+    [
+        (None, "loss is not known: for a test", {}),
+        (math.inf, "loss is infinite", {}),
+        (math.inf, "loss is infinite", {"guide": "flow"}),  # which begins again
+    ],
+)
+def test_a_loss_that_is_no_number_is_a_failure(
+    loss: float | None, message: str, options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlike(*programs: Any) -> exact.Evaluation:
         figures = exact.evaluate(*programs)
-        figures["loss"] = None
+        figures["loss"] = loss
         figures.notes["loss"] = "for a test"
         return figures
 
-    monkeypatch.setattr("pyro_onebit.training.run.evaluate", unknown)
-    with pytest.raises(TrainingError, match="loss is not known: for a test"):
-        train(Config(ndims=2, steps=2), tmp_path / "run")
+    monkeypatch.setattr("pyro_onebit.training.run.evaluate", unlike)
+    with pytest.raises(TrainingError, match=message):
+        train(Config(ndims=2, steps=2, **options), tmp_path / "run")
     assert (tmp_path / "run" / PARAMETERS).exists()
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_what_cannot_be_saved_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="its loss is inf; it must be a finite number"):
+        save_run(replace(run, metrics={**run.metrics, "loss": math.inf}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_parameters_are_safetensors(saved: Path, run: Run) -> None:

@@ -50,7 +50,7 @@ def test_an_old_runs_metrics_are_completed() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": None}, "its loss is None; it must be a number"),
+        ({"loss": None}, "its loss is None; it must be a finite number"),
         ({"loss": True}, "its loss is True"),
         ({"loss": math.inf}, "its loss is inf"),
         ({"ndims": 2.5}, "its ndims is 2.5; it must be a whole number"),
@@ -68,7 +68,7 @@ def test_a_table_is_checked_and_completed() -> None:
     assert check_table(table.drop(columns="model"), "results")["model"].tolist() == ["one_layer"] * 2
     with pytest.raises(InputError, match="it lacks loss"):
         check_table(table.drop(columns="loss"), "results")
-    with pytest.raises(InputError, match="a loss is nan; it must be a number"):
+    with pytest.raises(InputError, match="a loss is nan; it must be a finite number"):
         check_table(table.assign(loss=math.nan), "results")
     assert records(table)[1]["optimum"] is None
     assert isinstance(records(table)[0]["ndims"], int)
