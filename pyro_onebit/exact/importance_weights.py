@@ -7,7 +7,7 @@ Everything that importance sampling does with K draws depends on the law of r al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -169,7 +169,7 @@ def _far_integral(log_v: Tensor, mass: Tensor, ks: Tensor) -> Tensor:
     There e^(-K s) is 0 and phi a staircase that goes on for as long as v is small, with a step, a few
     units of log s wide, at each atom.
     """
-    if float(mass.sum()) ** 2 * float(_FAR - log_v.min() if len(log_v) else 0.0) < 1e-10:
+    if float(mass.sum() ** ks.min()) * float(_FAR - log_v.min() if len(log_v) else 0.0) < 1e-10:
         return torch.zeros_like(ks)
     if len(log_v) > _STEPS:
         order = log_v.argsort()
@@ -180,17 +180,16 @@ def _far_integral(log_v: Tensor, mass: Tensor, ks: Tensor) -> Tensor:
     around = torch.tensor([-12.0, -5.0, -2.0, 0.0, 2.0, 4.0], dtype=torch.float64)
     edges = (around - log_v[:, None]).flatten()
     grid = Grid(torch.cat([torch.tensor([_FAR], dtype=torch.float64), edges[edges > _FAR]]).unique())
-    return -(grid.weights @ (_transform(log_v, mass, grid.nodes)[:, None] ** ks))
-
-
-def _transform(log_v: Tensor, mass: Tensor, log_s: Tensor, kernel: Callable[[Tensor], Tensor] = torch.exp) -> Tensor:
-    """E kernel(-s v) at nodes log s ``(N,)``: phi, or with `expm1` phi - 1."""
-    blocks = log_s.split(max(1, BLOCK // len(log_v)))
-    return torch.cat([kernel(-(block[:, None] + log_v).exp()) @ mass for block in blocks])
+    # In logarithms, as s may overflow where v underflows.
+    blocks = grid.nodes.split(max(1, BLOCK // len(log_v)))
+    phi = torch.cat([(block[:, None] + log_v).exp_().neg_().exp_() @ mass for block in blocks])
+    return -(grid.weights @ (phi[:, None] ** ks))
 
 
 def _integrand(log_v: Tensor, mass: Tensor, ks: Tensor, log_s: Tensor) -> Tensor:
     """e^(-K s) - phi(s)^K at nodes log s ``(N,)`` for each K, shape ``(N, len(ks))``."""
-    # Through phi - 1, which keeps its digits where s is small.
-    log_phi = torch.log1p(_transform(log_v, mass, log_s, torch.expm1).clamp(-1.0, 0.0))[:, None]
-    return (-ks * log_s.exp()[:, None]).exp() - (ks * log_phi).exp()
+    v, s = log_v.exp(), log_s.exp()[:, None]
+    # Through phi - 1, which keeps its digits where s is small. A product costs far less than an exponential.
+    less_one = [(-block * v).expm1_() @ mass for block in s.split(max(1, BLOCK // len(v)))]
+    log_phi = torch.log1p(torch.cat(less_one).clamp(-1.0, 0.0))[:, None]
+    return (-ks * s).exp() - (ks * log_phi).exp()

@@ -132,14 +132,14 @@ class Pair:
 
     def at(self, values: Latents, likelihood: Tensor | None = None) -> Densities:
         """The sites at draws ``(N, M)``, each table of that shape; `likelihood`, if known, is `likelihood(values)`."""
-        q, p = (
-            {
-                name: self._at(program, name, {key: values[key] for key in program.latents[:i]}, values[name])
-                for i, name in enumerate(program.latents)
-            }
-            for program in (self.guide, self.model)
-        )
+        q, p = (self._all_at(program, values) for program in (self.guide, self.model))
         return Densities(q, p, self.likelihood(values) if likelihood is None else likelihood)
+
+    def _all_at(self, program: Program, values: Latents) -> Latents:
+        return {
+            name: self._at(program, name, {key: values[key] for key in program.latents[:i]}, values[name])
+            for i, name in enumerate(program.latents)
+        }
 
     def _at(self, program: Program, name: str, given: Latents, z: Tensor) -> Tensor:
         if given and program is self.model and program.splits:
@@ -157,6 +157,17 @@ class Pair:
                 own = self.given(program, name, values).sample() if values else self.first(program).sample(count)
                 values[name] = own.expand(count, self.words) if own.shape[-1] == 1 else own
         return values
+
+    def at_draws(self, count: int) -> Densities:
+        """The sites at `count` draws of the guide: `at` of `draw`, but that the guide's networks are run once."""
+        values: Latents = {}
+        q = {}
+        for name in self.guide.latents:
+            conditional = self.given(self.guide, name, values) if values else self.first_q
+            own = conditional.sample(None if values else count)
+            values[name] = own.expand(count, self.words)
+            q[name] = conditional.log_prob_at(values[name])
+        return Densities(q, self._all_at(self.model, values), self.likelihood(values))
 
     def mean_x(self, values: Latents) -> Tensor:
         """The means of what the model observes, at values ``(N, 1)``, ``(N, n)``.

@@ -30,14 +30,15 @@ def test_levels_follow_the_exact_curve(trained: Callable[..., Run], solved: Call
     draws, simulations = 300, 14_000  # a distance of 1/28 then has a chance of CHANCE
     seen = simulate_calibration(run.model, run.guide, run.data, simulations, draws=draws)
     of_q, of_p = calibration_curve(truth)
+    # A level is estimated by a rank, which is binomial given F_q(z), and spread evenly within it: so the very law of
+    # the levels is known.
+    edges = np.linspace(0, 1, 4001)
+    given = binom.pmf(np.arange(draws + 1), draws, 0.5 * (edges[1:] + edges[:-1])[:, None])
     for codeword in (0, 1):
         levels = seen.levels[seen.codeword == codeword].numpy()
-        # A level is estimated by a rank, which is binomial given F_q(z), and spread evenly within it: so the very law
-        # of the levels is known.
-        edges = np.linspace(0, 1, 4001)
         curve = np.interp(edges, of_q[codeword], of_p[codeword])
         curve[[0, -1]] = 0.0, 1.0  # with what lies beyond the nodes
-        ranks = np.diff(curve) @ binom.pmf(np.arange(draws + 1), draws, 0.5 * (edges[1:] + edges[:-1])[:, None])
+        ranks = np.diff(curve) @ given
         below = np.append(0.0, ranks.cumsum())
         law = lambda u, below=below: np.interp(u, np.linspace(0, 1, draws + 2), below)  # noqa: E731
         assert kstest(levels, law).pvalue > CHANCE

@@ -17,6 +17,7 @@ from torch.nn.functional import logsigmoid
 
 from pyro_onebit import GUIDES, Config, OneBitData, OneLayerGuide, Run, build, exact, fit
 from pyro_onebit.diagnostics import GapSplit, gap_split, ideal_gap
+from pyro_onebit.diagnostics.members import Member
 from pyro_onebit.programs import DataLike
 
 LogDensity = Callable[[torch.Tensor], torch.Tensor]
@@ -298,8 +299,8 @@ def test_both_parts_are_gaps(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_natural_gradient_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A spline comes close to any posterior; but its coordinates are bad ones, in which gradients alone are slow."""
-    monkeypatch.setattr("pyro_onebit.diagnostics.members._ITERATIONS", 0)
     monkeypatch.setattr("pyro_onebit.diagnostics.members._NATURAL", 5)
+    monkeypatch.setattr("pyro_onebit.diagnostics.gaps.SEARCHES", {1: [[Member.follow_nature] * 3]})
     config = Config(ndims=3, guide="flow", steps=60, seed=SEED)
     run = fit(*build(config), config)
     _, _, split = split_of(run.model, run.guide, run.data)
