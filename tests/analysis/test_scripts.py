@@ -53,6 +53,7 @@ SMALL = {
         *("--steps", "3", "--ndims", "3", "--layers", "1", "--repeats", "1", "--threads", "1"),
         *("--contenders", "package", "torch", "--sections", "cells", "step"),
     ],
+    "benchmarks/seeds.py": ["--layers", "2", "--ndims", "3", "--seeds", "2", "--steps", "10", "--jobs", "1"],
     "benchmarks/outside.py": ["--sections", "containers", "--containers", "50", "--signed", "1"],
 }
 #: Scripts to read from top to bottom, which take no flags: quick arguments of their `main`, and what they print.
@@ -155,6 +156,7 @@ ANSWERS = {
         r"(\d+) attempts: tracebacks 0, wrong results 0",
         lambda table: float(table["tried"].sum()),
     ),
+    "benchmarks/seeds.py": (r"two layers.*the worst ends ([\d.e+-]+) nats", lambda t: worst(t, "worst", seeds=2)),
     "benchmarks/training.py": (r"[Aa] step costs ([\d.]+) to", lambda table: float(table["ratio"].min())),
 }
 TABLES = {"custom_guide.py": "comparison", "benchmarks/training.py": "step"}

@@ -8,18 +8,22 @@ from pyro_onebit import Config, build, fit
 from pyro_onebit.errors import NotCompilableError
 from pyro_onebit.internals import record
 
+#: Where a graph runs otherwise; most machines have none.
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"))
 
-def test_forward_and_backward_are_recorded_and_parameters_are_seen_as_they_are() -> None:
-    weight = nn.Parameter(torch.tensor([2.0, -1.0]))
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_forward_and_backward_are_recorded_and_parameters_are_seen_as_they_are(device: str) -> None:
+    weight = nn.Parameter(torch.tensor([2.0, -1.0], device=device))
 
     def f(x: Tensor) -> tuple[Tensor, Tensor]:
         loss = (weight * x).sin().sum()
         [gradient] = torch.autograd.grad(loss, weight)
         return loss, gradient
 
-    graph = record(f, torch.zeros(2))
+    graph = record(f, torch.zeros(2, device=device))
     for _ in range(2):
-        x = torch.tensor([0.3, 0.7])
+        x = torch.tensor([0.3, 0.7], device=device)
         with torch.no_grad():
             loss, gradient = graph(x)
         expected = f(x)
