@@ -271,6 +271,8 @@ def complete_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     for column in columns_of("results"):
         stands_in = column.missing(complete) if column.missing and column.name not in metrics else None
         value = metrics.get(column.name, stands_in)
+        if column.optional and value in (math.inf, -math.inf):
+            value = None
         if not _is_right(column, value):
             raise InputError(f"its {column.name} is {repr(value)[:60]}; it must be {_KINDS[column.type]}")
         complete[column.name] = value

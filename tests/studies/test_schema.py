@@ -47,6 +47,10 @@ def test_an_old_runs_metrics_are_completed() -> None:
     assert complete_metrics({**old, "optimum": None})["optimum"] is None
 
 
+def test_what_is_infinite_is_empty() -> None:
+    assert complete_metrics(metrics(kl1=math.inf, kl2=-math.inf))["kl1"] is None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
