@@ -117,9 +117,12 @@ def test_arviz_summary_and_plots(trained: Callable[..., Run]) -> None:
     summary = az.summary(data, kind="stats")
     assert list(summary.index) == ["z1[0]", "z1[1]", "z2[0]", "z2[1]"]
     az.summary(data)
-    plot = az.plot_density if hasattr(az, "plot_density") else az.plot_dist
-    plot(data)
-    az.plot_ecdf(data.posterior["z2"].sel(codeword=1).values.ravel(), eval_points=np.linspace(-4, 4, 100))
+    if hasattr(az, "plot_ecdf"):  # before version 1
+        az.plot_density(data)
+        az.plot_ecdf(data.posterior["z2"].sel(codeword=1).values.ravel(), eval_points=np.linspace(-4, 4, 100))
+    else:
+        az.plot_dist(data)
+        az.plot_dist(data, kind="ecdf")
 
 
 def test_arviz_computes_nothing_that_misleads() -> None:
