@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -92,12 +92,32 @@ def record(f: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> Callable[[Te
     graph = GraphModule(recorder.root, recorder.graph)
     if x.is_cuda:
         return _captured(graph, x)
-    if not traces:
-        return graph
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit")
-        traced: Callable[[Tensor], tuple[Tensor, ...]] = torch.jit.trace(graph, (x,), check_trace=False)
-    return traced
+    return _traced(graph, x) if traces else graph
+
+
+#: By a graph's code, and shape and type of what it takes: what is traced is never freed, and each training has a graph.
+_TRACED: dict[Hashable, Callable[..., tuple[Tensor, ...]]] = {}
+
+
+def _traced(module: GraphModule, x: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """A graph without Python; its constants are arguments, so that another training's graph of the same form is it."""
+    graph, constants = module.graph, list[Tensor]()
+    last, *others = graph.nodes
+    for node in others:
+        if node.op == "get_attr":
+            with graph.inserting_after(last):
+                last = graph.placeholder(str(node.target))
+            node.replace_all_uses_with(last)
+            graph.erase_node(node)
+            constants.append(getattr(module, str(last.target)))
+    form = (graph.python_code("self").src, *((t.shape, t.stride(), t.dtype) for t in (x, *constants)))
+    if form not in _TRACED:
+        module.recompile()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch.jit")
+            _TRACED[form] = torch.jit.trace(module, (x, *constants), check_trace=False)
+    run = _TRACED[form]
+    return lambda x: run(x, *constants)
 
 
 @torch.no_grad()

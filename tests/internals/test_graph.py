@@ -1,5 +1,7 @@
 """torch: what is relied on where a step is recorded once and run without Python."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from pyro_onebit import Config, build, fit
 from pyro_onebit.errors import NotCompilableError
 from pyro_onebit.internals import record
+from pyro_onebit.internals.graph import _TRACED
 
 #: Where a graph runs otherwise; most machines have none.
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"))
@@ -40,6 +43,27 @@ def test_noise_is_drawn_at_each_call() -> None:
     torch.manual_seed(0)
     assert torch.equal(first, torch.rand(3))
     assert torch.equal(second, torch.rand(3))
+
+
+def test_graphs_of_one_form_are_traced_once() -> None:
+    """Each with its own constants: torch frees nothing that it has traced."""
+
+    def times(factor: Tensor, power: int = 1) -> Callable[[Tensor], tuple[Tensor, ...]]:
+        return record(lambda x: ((factor * x).sum() ** power, factor), torch.zeros(2))
+
+    x = torch.tensor([0.3, 0.7])
+    factors = [torch.tensor([2.0, -1.0]), torch.tensor([3.0, 1.0])]
+    graphs = [times(factor) for factor in factors]
+    known = len(_TRACED)
+    for factor, graph in zip(factors, graphs, strict=True):
+        factor.mul_(5.0)
+        product, own = graph(x)
+        assert float(product) == pytest.approx(float(factor @ x))
+        assert torch.equal(own, factor)
+    times(torch.ones(2))
+    assert len(_TRACED) == known
+    assert float(times(torch.ones(2), power=2)(x)[0]) == pytest.approx(1.0)
+    assert len(_TRACED) == known + bool(hasattr(torch.jit, "trace"))
 
 
 def test_what_is_computed_twice_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
