@@ -65,7 +65,7 @@ def draw(table: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     for i, ((device, layers), own) in enumerate(table.groupby(["device", "layers"], sort=False)):
         together = own[own["way"] != "fit"]
-        label = f"{device}, {layers} layer{'s' * (layers > 1)}"
+        label = f"{device}, {'two layers' if layers == 2 else 'one layer'}"
         axes.plot("seeds", "s_per_seed", marker="o", color=PALETTE[i], label=label, data=together)
         axes.axhline(own["s_per_seed"].iloc[0], color=PALETTE[i], ls="--", lw=0.8)
     axes.set(xscale="log", yscale="log", xlabel="seeds side by side", ylabel="seconds a seed (dashed: fit)")
