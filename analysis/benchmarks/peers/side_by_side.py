@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -64,7 +65,9 @@ def train_stage(pairs: Pairs, config: Config, recipe: Recipe, device: str) -> No
         promote(graph.graph)
         graph.recompile()
         mapped = torch.vmap(graph, randomness="different")
-        take_steps(stacked, partial(mapped, stacked, fixed), recipe)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*non-contiguous")  # what is mapped is copied
+            take_steps(stacked, partial(mapped, stacked, fixed), recipe)
     with torch.no_grad():
         for i, own in enumerate(both):
             for name, value in zip(names, stacked, strict=True):
