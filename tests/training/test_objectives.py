@@ -100,7 +100,7 @@ def test_free_bits_are_free_below_and_cost_what_they_do_above(layers: int, latti
 
 
 def test_a_recorded_step_follows_a_schedule() -> None:
-    model, guide, data = build(Config(ndims=3, preset="reference"))
+    model, guide, data = build(Config(ndims=3, preset="reference", dtype="float64"))
     elbo = AnnealedELBO(warm_up=0.5, **SETTINGS)
     compiled = CompiledELBO(elbo, model, guide, data.codewords)
     kl_shares = []

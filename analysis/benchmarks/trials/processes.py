@@ -59,8 +59,8 @@ class Begun:
         return self.process.poll() is None
 
     def send(self, number: int) -> tuple[Ended, bool]:
-        """Send the first process a signal, and wait; how it ended, and whether it left something behind."""
-        os.kill(self.process.pid, number)
+        """Send the first process a signal, if it runs, and wait; how it ended, and whether it left something behind."""
+        self.process.send_signal(number)
         try:
             out, err = self.process.communicate(timeout=_GONE)
         except subprocess.TimeoutExpired:  # somebody holds the pipe open
