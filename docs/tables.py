@@ -156,6 +156,14 @@ def outside() -> str:
     return markdown(recorded("outside"))
 
 
+def versions() -> str:
+    """What the tests say with which versions."""
+    table = pd.read_csv(RECORDED / "versions.csv", dtype=str)
+    for name in ("torch", "numpy", "pyro-ppl", "arviz"):
+        table[name] = table["versions"].str.extract(rf"{name} (\S+)")
+    return markdown(table[["date", "python", "resolution", "torch", "numpy", "pyro-ppl", "arviz", "result"]])
+
+
 def survival() -> str:
     """How many disturbed studies ended as undisturbed ones."""
     table = recorded("survival").groupby("section", sort=False)["same"].agg(tried="size", same="sum").reset_index()
@@ -224,7 +232,7 @@ TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
         *(study, phenomenon, reliability, ablation, guides, factorisations, objectives),
-        *(bits_back, benchmark, steps, outside, survival, any_program),
+        *(bits_back, benchmark, steps, outside, versions, survival, any_program),
         *(gray_code, which_bits, amortisation, two_layers_of_bits),
     )
 }

@@ -2,7 +2,14 @@
 
 from pyro_onebit.system.display import Shown, progress
 from pyro_onebit.system.memory import available_memory, check_memory
-from pyro_onebit.system.processes import Lost, StoppedError, imported_ahead, in_processes, stopped_by_signals
+from pyro_onebit.system.processes import (
+    Lost,
+    StoppedError,
+    imported_ahead,
+    in_processes,
+    no_signals_at_exit,
+    stopped_by_signals,
+)
 
 __all__ = [
     "Lost",
@@ -12,6 +19,7 @@ __all__ = [
     "check_memory",
     "imported_ahead",
     "in_processes",
+    "no_signals_at_exit",
     "progress",
     "stopped_by_signals",
 ]

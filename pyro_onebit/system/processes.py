@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import math
 import os
@@ -25,7 +26,7 @@ from typing import Any, NoReturn
 
 from pyro_onebit.errors import InputError
 
-__all__ = ["Lost", "StoppedError", "imported_ahead", "in_processes", "stopped_by_signals"]
+__all__ = ["Lost", "StoppedError", "imported_ahead", "in_processes", "no_signals_at_exit", "stopped_by_signals"]
 
 _Task = tuple[Any, ...]
 _Hear = Callable[[_Task, Any], None]
@@ -76,6 +77,17 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+def no_signals_at_exit() -> None:
+    """From when Python ends, which takes torch a while, no signal changes the exit code of what is done."""
+    atexit.unregister(_ignore_signals)
+    atexit.register(_ignore_signals)  # what is registered last is called first
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 #: What `imported_ahead` has begun.

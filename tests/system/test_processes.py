@@ -114,3 +114,16 @@ def test_a_nursery_that_is_killed_is_no_endless_wait() -> None:
 
     with pytest.raises(InputError, match="before they begin"):
         list(in_processes(kill_it, [(0,)], 1))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_python_ends_leaves_the_exit_code(name: str) -> None:
+    code = (
+        "import atexit, os, signal, sys\n"
+        "from pyro_onebit.cli import main\n"
+        f"atexit.register(os.kill, os.getpid(), signal.{name})\n"
+        "sys.exit(main(['--version']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("pyro-onebit")
