@@ -1,6 +1,6 @@
 """What does each part of the default recipe for two layers earn? One part at a time is taken out.
 
-    python analysis/ablation.py                     # ten seeds: eight minutes on two cores
+    python analysis/ablation.py                     # ten seeds
 
 A run that ends worse than without a latent begins again from a random start, as every run does.
 Writes ``ablation.csv`` (a row for each variant and ndims) and ``ablation.png`` (every seed), and prints the

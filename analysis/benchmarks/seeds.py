@@ -1,6 +1,6 @@
 """How long do many seeds of one configuration take side by side, in one program, and how near do they all end?
 
-    python analysis/benchmarks/seeds.py                                    # on the processor: about ten minutes
+    python analysis/benchmarks/seeds.py                                    # on the processor
     python analysis/benchmarks/seeds.py --seeds 1 1000 --devices cpu cuda  # with a GPU; judging takes most of it
 
 `pyro_onebit.fit` trains a seed at a time. Here all seeds' steps are one: the step is recorded as a graph of tensor
