@@ -13,6 +13,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor, nn
 from torch.distributions import constraints, transform_to
 
@@ -134,7 +135,7 @@ class _Density(TorchDistribution):
         return torch.from_numpy(np.array(found, dtype=np.float64)).reshape(z.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        value = value.expand(broadcast_shape(value.shape, self.batch_shape))
         result, word = torch.empty_like(value, dtype=torch.float64), self.word.expand(value.shape)
         for i, own in enumerate(self.words):
             result[word == i] = self._at(value[word == i], own)

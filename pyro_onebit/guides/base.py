@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro
-import torch
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor, nn
 
 from pyro_onebit.data import BitsData
@@ -58,7 +58,7 @@ class Guide(Program):
 
 def _sample(name: str, q: Callable[..., Any], *given: Tensor) -> Tensor:
     """Draw a latent ``(rows, 1)`` given rows x and latents, each ``(rows, …)``, from any library's distribution."""
-    rows = torch.broadcast_shapes(*(value.shape[:-1] for value in given))
+    rows = broadcast_shape(*(value.shape[:-1] for value in given))
     drawn: Tensor = pyro.sample(name, per_row(q(*given), rows))
     return drawn
 

@@ -30,6 +30,10 @@ class _Recorder(TorchDispatchMode):
         self.nodes: dict[int, Node] = {}
         self.held: list[Any] = []  # what is noted by id must not be freed, or the id is another's
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or the first operation would import torch's compiler, to be left alone by it
+
     def note(self, tensor: Tensor, node: Node) -> Node:
         """Let `node` stand for `tensor`."""
         self.nodes[id(tensor)] = node

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from pyro.distributions import Independent, Normal
+from pyro.distributions.util import broadcast_shape
 from pyro.nn import DenseNN
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -66,7 +67,7 @@ class Network(nn.Module):
         if self.context is None or x is None:
             return self.net(c)
         features = self.context(x / self.divisor)
-        shape = torch.broadcast_shapes(c.shape[:-1], features.shape[:-1])
+        shape = broadcast_shape(c.shape[:-1], features.shape[:-1])
         return self.net(torch.cat([c.expand(*shape, -1), features.expand(*shape, -1)], -1))
 
     def _set(self, **skips: float | Sequence[float]) -> None:

@@ -13,6 +13,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
 from pyro_onebit.errors import InputError
+from pyro_onebit.internals import Adam, Uncompiled
 from pyro_onebit.training.recipes import Recipe
 
 #: Steps between two renewals of the eigenbasis.
@@ -20,7 +21,7 @@ _RENEWAL = 10
 _EPS = 1e-8
 
 
-class SOAP(torch.optim.Optimizer):
+class SOAP(Uncompiled):
     r"""SOAP (Vyas et al. 2024, algorithm 3) for matrices, those of one shape stacked.
 
     With gradients G of shape ``(matrices, rows, columns)``, the running means of :math:`G G^T` and
@@ -121,7 +122,7 @@ def make_optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[torc
     others = [p for p in parameters if all(p is not h for h in hidden)]
     # Beside SOAP, with its short memory, no longer than a rare failure of the decoder needs to be remembered.
     betas = (0.95, 0.99) if recipe.soap else (0.9, 0.999)
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=recipe.lr, betas=betas, fused=True)]
+    optimizers: list[torch.optim.Optimizer] = [Adam(others, lr=recipe.lr, betas=betas, fused=True)]
     if hidden:
         optimizers.append(SOAP(hidden, lr=recipe.lr, betas=(0.95, 0.95)))
     return optimizers
