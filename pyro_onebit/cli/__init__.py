@@ -17,7 +17,7 @@ from pyro_onebit.cli.parser import Command, parse
 from pyro_onebit.cli.study import CompareCommand, DemoCommand, StudyCommand
 from pyro_onebit.cli.train import TrainCommand
 from pyro_onebit.errors import InputError, TrainingError
-from pyro_onebit.system import no_signals_at_exit, stopped_by_signals
+from pyro_onebit.system import quick_exit, stopped_by_signals
 
 __all__ = ["main"]
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:  # of a guide, say, that calls sys.exit
                 say(f"a model or a guide ended this with {type(error).__name__}: {error}")
         finally:
-            no_signals_at_exit()
+            quick_exit()
         return 1
 
 

@@ -14,7 +14,7 @@ from pyro_onebit.cli.parser import Command, Outcome
 from pyro_onebit.errors import InputError
 from pyro_onebit.registry import import_source
 from pyro_onebit.settings import GridSettings
-from pyro_onebit.system import imported_ahead
+from pyro_onebit.system import imported_ahead, uncollected
 
 if TYPE_CHECKING:
     from pyro_onebit.plots import Drawing
@@ -68,9 +68,10 @@ class GridCommand(Command):
             return self._run()
 
     def _run(self) -> Outcome:
-        from pyro_onebit.plots import save_drawings
-        from pyro_onebit.reporting import claim_report, findings, format_runs, write_report
-        from pyro_onebit.studies import StudyGrid, acquire, claim_run, claim_tables, missing, records, run_path
+        with uncollected():
+            from pyro_onebit.plots import save_drawings
+            from pyro_onebit.reporting import claim_report, findings, format_runs, write_report
+            from pyro_onebit.studies import StudyGrid, acquire, claim_run, claim_tables, missing, records, run_path
 
         grid = StudyGrid(**vars(self.grid))
         configs = grid.configs()

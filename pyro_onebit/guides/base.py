@@ -29,8 +29,8 @@ class Guide(Program):
     start: ClassVar[Start | None] = None
     #: Whether it starts around what its Gaussian q(z1|x) has learned from random weights in a first stage instead.
     learns_start: ClassVar[bool] = False
-    #: How many times the recipe's steps it takes.
-    effort: ClassVar[int] = 1
+    #: How many times the recipe's steps it takes; one that learns its start takes the fewest.
+    effort: ClassVar[int] = 2
     #: Its first learning rate, after a first stage if it has one; None: the recipe's.
     lr: ClassVar[float | None] = None
     #: Its last one; None: the recipe's.
@@ -86,7 +86,7 @@ class _TwoLayers(Guide):
     """
 
     layers: ClassVar[int] = 2
-    effort: ClassVar[int] = 2
+    effort: ClassVar[int] = 5
 
     def forward(self, x: Tensor) -> None:
         """Draw z1 and z2, each ``(rows, 1)``, given rows x ``(rows, ndims)``."""

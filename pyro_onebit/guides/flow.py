@@ -17,7 +17,7 @@ class FlowGuide(OneLayerGuide):
     """A standard normal through a spline that depends on x. Arguments: as for `OneLayerGuide`."""
 
     start: ClassVar[Start] = FLOW_START
-    effort: ClassVar[int] = 3
+    effort: ClassVar[int] = 6
     lr: ClassVar[float] = 2e-2
     _bins: ClassVar[int] = 16
 

@@ -16,6 +16,7 @@ class GaussianGuide(OneLayerGuide):
     r""":math:`q(z_1 \mid x) = N(m(x), v(x))`. Arguments: as for `OneLayerGuide`."""
 
     learns_start: ClassVar[bool] = True
+    effort: ClassVar[int] = 1
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = ONE_LAYER) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Truth
@@ -43,8 +44,8 @@ def aggregate_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
         own = [(config, truth) for config, truth in solved if family_of(config) == family]
         for config, truth in own:
             style = {"color": colours[config.ndims], "label": f"$q(z)$, $n = {config.ndims}$"}
-            density.plot(truth.z, truth.log_aggregate.exp(), **style)
-            ratio.plot(truth.z, (truth.log_aggregate - truth.log_prior).exp(), **style)
+            density.plot(*_curve(truth, truth.log_aggregate), **style)
+            ratio.plot(*_curve(truth, truth.log_aggregate - truth.log_prior), **style)
         _draw_prior(density, *own[0])
         ratio.axhline(1.0, color=GREY, lw=1.0)
         ratio.set(ylim=(0.0, 2.0), xlim=density.get_xlim(), xlabel=density.get_xlabel())
@@ -75,7 +76,7 @@ def posterior_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     figure, panels = _panels(len(solved), 3.3)
     for axes, (config, truth) in zip(panels, solved, strict=True):
         _draw_codewords(axes, config, truth)
-        axes.plot(truth.z, truth.log_aggregate.exp(), color=DARK, ls="--", lw=1.4, label="$q(z)$")
+        axes.plot(*_curve(truth, truth.log_aggregate), color=DARK, ls="--", lw=1.4, label="$q(z)$")
         _draw_prior(axes, config, truth)
         lost = float(truth.probs @ truth.under_q(truth.log_q - truth.log_posterior))
         axes.set_title(f"{labels[family_of(config)]}, $n = {config.ndims}$\n$q$ is {lost:.2g} nats from $p(z|x)$")
@@ -130,19 +131,24 @@ def _panels(count: int, height: float, ratios: Sequence[float] = (1.0,)) -> tupl
     return figure, [panel[0] if len(ratios) == 1 else panel for panel in panels[:count]]
 
 
+def _curve(truth: Truth, log_density: Tensor) -> tuple[Any, Any]:
+    """The top latent's values, and a density there: as arrays, for matplotlib goes through tensors value by value."""
+    return truth.z.numpy(), log_density.exp().numpy()
+
+
 def _draw_codewords(axes: Axes, config: AnyConfig, truth: Truth) -> None:
     """q(z|x) of each codeword, filled, and the exact posteriors, dotted."""
     names = word_names(config, truth)
     for codeword, colour in enumerate(codeword_colours(truth)):
-        q = truth.log_q[codeword].exp()
-        axes.fill_between(truth.z, q, color=colour, alpha=0.2, lw=0.0)
-        axes.plot(truth.z, q, color=colour, lw=2.0, label=rf"$q(z|x{{=}}\mathbf{{{names[codeword]}}})$")
+        q = _curve(truth, truth.log_q[codeword])
+        axes.fill_between(*q, color=colour, alpha=0.2, lw=0.0)
+        axes.plot(*q, color=colour, lw=2.0, label=rf"$q(z|x{{=}}\mathbf{{{names[codeword]}}})$")
     for log_posterior in truth.log_posterior:
-        axes.plot(truth.z, log_posterior.exp(), color=DARK, ls=":", lw=1.4, label="exact $p(z|x)$")
+        axes.plot(*_curve(truth, log_posterior), color=DARK, ls=":", lw=1.4, label="exact $p(z|x)$")
 
 
 def _draw_prior(axes: Axes, config: AnyConfig, truth: Truth) -> None:
     """p(z), the axes' names, and limits that show it and the threshold."""
-    axes.fill_between(truth.z, truth.log_prior.exp(), color=LIGHT, lw=0.0, zorder=0.5, label="$p(z)$")
+    axes.fill_between(*_curve(truth, truth.log_prior), color=LIGHT, lw=0.0, zorder=0.5, label="$p(z)$")
     limit = max(LIMIT, float(truth.thresholds.abs().max()) + 1.0)
     axes.set(xlabel=f"$z_{config.layers}$", xlim=(-limit, limit))

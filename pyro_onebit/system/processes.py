@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+import gc
 import importlib
 import math
 import os
@@ -20,13 +20,13 @@ from enum import Enum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from threading import Thread, current_thread, main_thread
-from types import FrameType
+from threading import Thread
 from typing import Any, NoReturn
 
 from pyro_onebit.errors import InputError
+from pyro_onebit.system.memory import uncollected
 
-__all__ = ["Lost", "StoppedError", "imported_ahead", "in_processes", "no_signals_at_exit", "stopped_by_signals"]
+__all__ = ["Lost", "imported_ahead", "in_processes"]
 
 _Task = tuple[Any, ...]
 _Hear = Callable[[_Task, Any], None]
@@ -45,49 +45,6 @@ class Lost(Enum):
     LATE = "late"
     #: It raised `KeyboardInterrupt` itself: no Ctrl-C comes to where it ran.
     INTERRUPTED = "interrupted"
-
-
-class StoppedError(KeyboardInterrupt):
-    """This process was asked to end, by another signal than Ctrl-C's.
-
-    Arguments:
-        number: The signal's.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP raise `StoppedError`, so that work is left as by Ctrl-C, unless they are ignored."""
-    if current_thread() is not main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedError(number)
-
-    numbers = [own for own in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(own) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def no_signals_at_exit() -> None:
-    """From when Python ends, which takes torch a while, no signal changes the exit code of what is done."""
-    atexit.unregister(_ignore_signals)
-    atexit.register(_ignore_signals)  # what is registered last is called first
-
-
-def _ignore_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
 
 
 #: What `imported_ahead` has begun.
@@ -226,9 +183,10 @@ class _Nursery:
 
 def fork_on_demand(control: int, imported: tuple[str, ...]) -> NoReturn:
     """What the nursery does: it imports, and forks a process for each pipe that it is handed."""
-    with suppress(Exception):  # the process that needs it finds out
+    with suppress(Exception), uncollected():  # the process that needs it finds out
         for module in imported:
             importlib.import_module(module)
+    gc.freeze()  # what looks for garbage later, in each process, need not go through all of this
     with socket.socket(fileno=control) as requests:
         while True:
             _, pipes, *_ = socket.recv_fds(requests, 1, 1)

@@ -126,21 +126,21 @@ class Config(RunSettings):
         recipe: Recipe = RECIPES[self.preset](self.layers)
         start, guide = recipe.arch.start, GUIDES[str(self.guide)]
         if start != PLAIN:
-            # The more codewords, the longer it takes one layer to find their places.
-            steps, first = recipe.steps * guide.effort * (self.bits if self.layers == 1 else 1), recipe.first
-            if guide.learns_start and self.start == "random" and first.share:
-                start = PLAIN
-                if self.layers == 2 and self.bits > 1:
-                    longer = recipe.first_steps * self.bits
-                    steps += longer - recipe.first_steps
-                    first = replace(first, share=longer / steps)
-            elif guide.learns_start and first.share:
-                start, steps, first = self._analytic_start(), steps - recipe.first_steps, FirstStage()
+            steps, first = recipe.steps * guide.effort, recipe.first
+            # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
+            rarity = 4.0 * self.prob * (1.0 - self.prob) if self.layers == 1 else 1.0
+            if guide.learns_start and first.share:
+                # The more codewords, the longer it takes one layer to find their places.
+                longer = (1 if self.bits == 1 else 2 * self.bits) / math.sqrt(rarity)
+                alone, rest = longer * first.share * steps, (1.0 - first.share) * steps
+                rest *= longer if self.layers == 1 else 1
+                if self.start == "random":
+                    start, steps, first = PLAIN, round(alone + rest), replace(first, share=alone / (alone + rest))
+                else:
+                    start, steps, first = self._analytic_start(), round(rest), FirstStage()
             else:
                 start, first = PLAIN if self.ndims == self.bits else guide.start or start, FirstStage()
-                if self.layers == 1:
-                    # The rarer a codeword, the smaller its part of the gradient; two layers have steps to spare.
-                    steps = round(steps / (4.0 * self.prob * (1.0 - self.prob)))
+                steps = round(steps * (self.bits if self.layers == 1 else 1) / rarity)
             lr, lr_final = guide.lr or recipe.lr, guide.lr_final or recipe.lr_final
             arch = replace(recipe.arch, start=start)
             recipe = replace(recipe, steps=steps, lr=lr, lr_final=lr_final, arch=arch, first=first)

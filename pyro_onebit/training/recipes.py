@@ -44,7 +44,8 @@ class Recipe:
     Arguments:
         arch: The networks.
         objective: What is maximised, by name.
-        steps: Steps of the optimiser, those of the first stage included.
+        steps: Steps of the optimiser, those of the first stage included; a guide takes as many times these as its
+            `effort` says.
         lr: Learning rate of the first step after the first stage.
         lr_final: What it decays to.
         particles: Lattice particles a codeword and step; None trains on a batch of `rows` with independent noise.
@@ -90,7 +91,7 @@ class Recipe:
     @property
     def first_steps(self) -> int:
         """Steps of the first stage."""
-        return int(self.first.share * self.steps)
+        return round(self.first.share * self.steps)
 
     def stages(self) -> tuple[Recipe, Recipe]:
         """What each of the two stages is trained by; `first_steps` says whether there is a first one."""
@@ -116,12 +117,12 @@ _MIN_SEEN = 8
 # Two layers need many particles for the KL terms between z1 and z2, and few for the reconstruction.
 _DEFAULT = {
     1: Recipe(
-        ONE_LAYER, "elbo", 1000, lr=5e-3, lr_final=1e-5, particles=64, noise_width=3.5, clip=1.0, first=FirstStage(0.4)
+        ONE_LAYER, "elbo", 500, lr=5e-3, lr_final=1e-5, particles=64, noise_width=3.5, clip=1.0, first=FirstStage(0.4)
     ),
     2: Recipe(
         TWO_LAYER,
         "stl",
-        750,
+        300,
         lr=5e-3,
         lr_final=5e-5,
         particles=128,
@@ -129,7 +130,7 @@ _DEFAULT = {
         noise_width=2.0,
         soap=True,
         clip=1.0,
-        first=FirstStage(400 / 750),
+        first=FirstStage(200 / 300),
     ),
 }
 

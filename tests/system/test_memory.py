@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from pyro_onebit import InputError
-from pyro_onebit.system import available_memory, check_memory
+from pyro_onebit.system import available_memory, check_memory, uncollected
 
 
 def test_memory_is_what_the_system_says() -> None:
@@ -14,3 +16,16 @@ def test_memory_is_what_the_system_says() -> None:
     check_memory(free / 2, "half of it")
     with pytest.raises(InputError, match="twice as much needs"):
         check_memory(2 * free, "twice as much")
+
+
+def test_garbage_is_left_alone_within_and_looked_for_again_afterwards() -> None:
+    with uncollected():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
