@@ -93,19 +93,19 @@ def record(f: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> Callable[[Te
     traces = hasattr(torch.jit, "trace") and not x.is_cuda
     for node in [] if traces else recorder.graph.nodes:
         node.target = _python_function(node.target)
-    graph = GraphModule(recorder.root, recorder.graph)
-    if x.is_cuda:
-        return _captured(graph, x)
-    return _traced(graph, x) if traces else graph
+    if traces:
+        return _traced(recorder.root, recorder.graph, x)
+    module = GraphModule(recorder.root, recorder.graph)
+    return _captured(module, x) if x.is_cuda else module
 
 
 #: By a graph's code, and shape and type of what it takes: what is traced is never freed, and each training has a graph.
 _TRACED: dict[Hashable, Callable[..., tuple[Tensor, ...]]] = {}
 
 
-def _traced(module: GraphModule, x: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def _traced(root: nn.Module, graph: Graph, x: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """A graph without Python; its constants are arguments, so that another training's graph of the same form is it."""
-    graph, constants = module.graph, list[Tensor]()
+    constants = list[Tensor]()
     last, *others = graph.nodes
     for node in others:
         if node.op == "get_attr":
@@ -113,13 +113,12 @@ def _traced(module: GraphModule, x: Tensor) -> Callable[[Tensor], tuple[Tensor, 
                 last = graph.placeholder(str(node.target))
             node.replace_all_uses_with(last)
             graph.erase_node(node)
-            constants.append(getattr(module, str(last.target)))
+            constants.append(getattr(root, str(last.target)))
     form = (graph.python_code("self").src, *((t.shape, t.stride(), t.dtype) for t in (x, *constants)))
     if form not in _TRACED:
-        module.recompile()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit")
-            _TRACED[form] = torch.jit.trace(module, (x, *constants), check_trace=False)
+            _TRACED[form] = torch.jit.trace(GraphModule(root, graph), (x, *constants), check_trace=False)
     run = _TRACED[form]
     return lambda x: run(x, *constants)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import math
 import os
@@ -186,7 +185,6 @@ def fork_on_demand(control: int, imported: tuple[str, ...]) -> NoReturn:
     with suppress(Exception), uncollected():  # the process that needs it finds out
         for module in imported:
             importlib.import_module(module)
-    gc.freeze()  # what looks for garbage later, in each process, need not go through all of this
     with socket.socket(fileno=control) as requests:
         while True:
             _, pipes, *_ = socket.recv_fds(requests, 1, 1)

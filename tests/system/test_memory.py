@@ -18,10 +18,11 @@ def test_memory_is_what_the_system_says() -> None:
         check_memory(2 * free, "twice as much")
 
 
-def test_garbage_is_left_alone_within_and_looked_for_again_afterwards() -> None:
+def test_garbage_is_looked_for_again_afterwards_but_not_among_what_was_there() -> None:
     with uncollected():
         assert not gc.isenabled()
     assert gc.isenabled()
+    assert gc.get_freeze_count() > 1000
     gc.disable()
     try:
         with uncollected():
@@ -29,3 +30,4 @@ def test_garbage_is_left_alone_within_and_looked_for_again_afterwards() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+        gc.unfreeze()
