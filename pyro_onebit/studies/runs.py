@@ -7,6 +7,7 @@ import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,16 @@ def save_run(run: Run, path: str | Path) -> None:
         write_json(path / _METRICS, metrics, _MARKS[_METRICS])
 
 
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+
+
 def _write_config(config: AnyConfig, recipe: Recipe | None, path: Path, programs: Mapping[str, Any]) -> None:
     described: dict[str, Any] = {
         "format": _FORMAT,
         "version": version("pyro-onebit"),
-        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": _versions(),
     }
     if origins := origins_of(config, programs):
         described["origins"] = origins

@@ -315,7 +315,7 @@ class _Training:
                         run.history[name].append(value)
                 if self.on_step is not None:
                     self.on_step(step)
-                if self.checkpoint is not None and (self.checkpoint.due() or step + 1 == stage.steps.stop):
+                if self.checkpoint is not None and self.checkpoint.due():
                     run.seconds = spent + time.perf_counter() - start
                     self._keep(step + 1, optimizer)
         except ArithmeticError as error:

@@ -98,7 +98,9 @@ def test_a_run_that_cannot_be_evaluated(run_directory: Path, tmp_path: Path, cap
     tensors = load_file(path)
     save_file({name: value * 1e30 if "p_z1.net" in name else value for name, value in tensors.items()}, path)
     assert main(["evaluate", str(tmp_path / "run")]) == 1
-    assert re.fullmatch(r"error: draws of z1 by the model are not finite\n", capsys.readouterr().err)
+    # Which is found first hangs on the parameters.
+    why = "draws of z1 by the model are not finite|the density of z1 is not a number where it matters"
+    assert re.fullmatch(rf"error: ({why})\n", capsys.readouterr().err)
 
 
 def test_json_is_all_that_train_prints(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
