@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from pyro_onebit.plots import LAYER_NAMES
 from pyro_onebit.reporting import markdown_table, summary_columns
 from pyro_onebit.studies import Column, check_table, shown_columns, with_derived
 
@@ -93,10 +94,12 @@ def reliability(name: str = "reliability") -> str:
 def ablation() -> str:
     """The worst seed's distance as a multiple of the default's."""
     table = recorded("ablation")
-    wide = table.pivot(index="variant", columns="ndims", values="worst")
+    wide = table.pivot(index="variant", columns=["layers", "ndims", "prob"], values="worst")
     wide = wide / wide.loc["default"]
     wide = wide.loc[wide.max(axis=1).sort_values(ascending=False).index]
-    wide.columns = [f"n = {n}" for n in wide.columns]
+    wide.columns = [
+        f"{LAYER_NAMES[layers]}, n = {n}" + f", p = {prob:g}" * (prob != 0.5) for layers, n, prob in wide.columns
+    ]
     return markdown(wide.reset_index(), ".3g")
 
 

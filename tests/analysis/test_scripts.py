@@ -46,7 +46,7 @@ SMALL = {
         *("--most", "1", "--bits", "2", "--widths", "2", "--trainings", "4"),
         *("--repeat", "2", "--seeds", "0", "--steps", "4", "--jobs", "1"),
     ],
-    "ablation.py": ["--ndims", "3", "--seeds", "1", "--steps", "2", "--jobs", "1"],
+    "ablation.py": ["--cells", "2/3", "1/3/0.3", "--seeds", "1", "--steps", "2", "--jobs", "1"],
     "factorisations.py": [*QUICK, "--seeds", "0", "--cases", "top_down_flow", "learned_prior"],
     "reliability.py": ["--ndims", "3", "--layers", "1", "2", "--seeds", "2", "--steps", "3", "--jobs", "1"],
     "benchmarks/training.py": [
@@ -97,6 +97,12 @@ def test_scripts_import_public_names_only() -> None:
                 assert {alias.name for alias in node.names} <= set(room.__all__), f"{path}: {node.module}"
 
 
+def _ablated(table: pd.DataFrame) -> float:
+    """What a run without clipping is further away, where it is most."""
+    wide = table.pivot(index="variant", columns=["layers", "ndims", "prob"], values="worst")
+    return float((wide.loc["no clipping"] / wide.loc["default"]).max())
+
+
 def worst(table: pd.DataFrame, column: str, **where: object) -> float:
     for name, value in where.items():
         table = table[table[name] == value]
@@ -131,10 +137,7 @@ ANSWERS = {
     "compare_objectives.py": (r"The lowest exact loss, ([\d.]+)", lambda table: float(table["worst_loss"].min())),
     "survival.py": (r"kills: (\d) of 1 ended", lambda table: float(table["same"].sum())),
     "bits_back.py": (r"gaussian, n = 3: ([\d.]+) ±", lambda table: worst(table, "net")),
-    "ablation.py": (
-        r"no clipping ([\d.e+]+)",
-        lambda table: worst(table, "worst", variant="no clipping") / worst(table, "worst", variant="default"),
-    ),
+    "ablation.py": (r"no clipping ([\d.e+]+)", _ablated),
     "factorisations.py": (
         r"top_down_flow: at most ([\d.]+\d)",
         lambda table: worst(table, "worst", case="top_down_flow"),
