@@ -1,7 +1,7 @@
 """What does each part of the default recipes earn? One part at a time is taken out.
 
     python analysis/ablation.py                     # ten seeds
-    python analysis/ablation.py --cells 2/5 1/1000/0.05
+    python analysis/ablation.py --preset thorough --cells 2/5 2/1000 --variants default "Adam alone"
 
 A run that ends worse than without a latent begins again from a random start, as every run does.
 Writes ``ablation.csv`` (a row for each variant and cell) and ``ablation.png`` (every seed), and prints the
@@ -32,9 +32,9 @@ WHOLE = "default"
 CELL = ["layers", "ndims", "prob"]
 
 
-def variants(layers: int) -> dict[str, Recipe]:
-    """The default recipe, and it with one part replaced by what is usual; of two layers some parts are their own."""
-    whole: Recipe = RECIPES["default"](layers)
+def variants(layers: int, preset: str) -> dict[str, Recipe]:
+    """A preset's recipe, and it with one part replaced by what is usual; of two layers some parts are their own."""
+    whole: Recipe = RECIPES[preset](layers)
     arch = whole.arch
     assert whole.particles
     assert whole.clip
@@ -63,7 +63,9 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     parts = []
     for layers in (2, 1):
         cells = [(ndims, prob) for own, ndims, prob in args.cells if own == layers]
-        for variant, recipe in variants(layers).items():
+        for variant, recipe in variants(layers, args.preset).items():
+            if args.variants and variant not in args.variants:
+                continue
             preset = "ablation-" + re.sub(r"\W+", "-", variant)
             register_recipe(preset)(lambda layers, recipe=recipe: recipe)
             configs = [
@@ -144,6 +146,8 @@ def cell_of(text: str) -> tuple[int, int, float]:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = parser_of(__doc__, "ablation", seeds=10)
+    parser.add_argument("--preset", default="default", help="whose parts")
+    parser.add_argument("--variants", nargs="+", help="which, the default among them; all, if not given")
     cells = [cell_of(text) for text in ("2/5", "2/1000", "1/1000/0.05", "1/10000")]
     parser.add_argument("--cells", type=cell_of, nargs="+", default=cells, help="layers/ndims, or layers/ndims/prob")
     return parser.parse_args(arguments)

@@ -93,11 +93,7 @@ def _versions() -> dict[str, str]:
 
 
 def _write_config(config: AnyConfig, recipe: Recipe | None, path: Path, programs: Mapping[str, Any]) -> None:
-    described: dict[str, Any] = {
-        "format": _FORMAT,
-        "version": version("pyro-onebit"),
-        "versions": _versions(),
-    }
+    described: dict[str, Any] = {"format": _FORMAT, "version": version("pyro-onebit"), "versions": _versions()}
     if origins := origins_of(config, programs):
         described["origins"] = origins
     if recipe is None:
