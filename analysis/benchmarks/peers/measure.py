@@ -162,9 +162,11 @@ def judge(work: Work, snapshot: Any) -> float:
             tensors = [torch.from_numpy(np.array(value)) for value in values]
             net.load_state_dict(dict(zip(net.state_dict(), tensors, strict=True)))
     try:
-        return float(evaluate(model, guide, data)["loss"])
+        loss = evaluate(model, guide, data)["loss"]
     except ArithmeticError:
         return math.inf
+    # In the middle of a training it may not be known.
+    return math.inf if loss is None else float(loss)
 
 
 def peak_memory_mb() -> float:
