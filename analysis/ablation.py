@@ -1,7 +1,7 @@
 """What does each part of the default recipes earn? One part at a time is taken out.
 
     python analysis/ablation.py                     # ten seeds
-    python analysis/ablation.py --preset thorough --cells 2/5 2/1000 --variants default "Adam alone"
+    python analysis/ablation.py --preset thorough --cells 2/5 2/1000 --variants "Adam alone"
 
 A run that ends worse than without a latent begins again from a random start, as every run does.
 Writes ``ablation.csv`` (a row for each variant and cell) and ``ablation.png`` (every seed), and prints the
@@ -64,7 +64,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     for layers in (2, 1):
         cells = [(ndims, prob) for own, ndims, prob in args.cells if own == layers]
         for variant, recipe in variants(layers, args.preset).items():
-            if args.variants and variant not in args.variants:
+            if variant not in (WHOLE, *args.variants):
                 continue
             preset = "ablation-" + re.sub(r"\W+", "-", variant)
             register_recipe(preset)(lambda layers, recipe=recipe: recipe)
@@ -146,8 +146,9 @@ def cell_of(text: str) -> tuple[int, int, float]:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = parser_of(__doc__, "ablation", seeds=10)
-    parser.add_argument("--preset", default="default", help="whose parts")
-    parser.add_argument("--variants", nargs="+", help="which, the default among them; all, if not given")
+    parser.add_argument("--preset", default=WHOLE, choices=[WHOLE, "thorough"], help="whose parts")
+    names = list(variants(2, WHOLE))
+    parser.add_argument("--variants", nargs="+", default=names, choices=names, help="which, beside the whole recipe")
     cells = [cell_of(text) for text in ("2/5", "2/1000", "1/1000/0.05", "1/10000")]
     parser.add_argument("--cells", type=cell_of, nargs="+", default=cells, help="layers/ndims, or layers/ndims/prob")
     return parser.parse_args(arguments)

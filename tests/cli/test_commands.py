@@ -96,11 +96,13 @@ def test_a_run_that_cannot_be_evaluated(run_directory: Path, tmp_path: Path, cap
     shutil.copytree(run_directory, tmp_path / "run")
     path = tmp_path / "run" / "parameters.safetensors"
     tensors = load_file(path)
-    save_file({name: value * 1e30 if "p_z1.net" in name else value for name, value in tensors.items()}, path)
+    # Whatever it has learned, the outputs of p(z1|z2) are 1e30: as the logarithm of a scale that is too much.
+    last = max(name.removesuffix(".bias") for name in tensors if "p_z1.net" in name and name.endswith(".bias"))
+    tensors[f"{last}.weight"].zero_()
+    tensors[f"{last}.bias"].fill_(1e30)
+    save_file(tensors, path)
     assert main(["evaluate", str(tmp_path / "run")]) == 1
-    # Which is found first hangs on the parameters.
-    why = "draws of z1 by the model are not finite|the density of z1 is not a number where it matters"
-    assert re.fullmatch(rf"error: ({why})\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: draws of z1 by the model are not finite\n", capsys.readouterr().err)
 
 
 def test_json_is_all_that_train_prints(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
