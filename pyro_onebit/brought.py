@@ -17,15 +17,13 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor, nn
 from torch.distributions import constraints, transform_to
 
+from pyro_onebit.data import BitsData, make_data
 from pyro_onebit.distributions import per_row
 from pyro_onebit.errors import InputError
 from pyro_onebit.quadrature import refine
-from pyro_onebit.registry import GUIDES, MODELS, OBJECTIVES, RECIPES, Registry, origin_of
+from pyro_onebit.registry import MODELS, RECIPES, REGISTRIES, Registry, origin_of
 
 __all__ = ["ByHand", "DensityGuide", "FunctionProgram", "as_module", "check_known", "name_of", "origins_of"]
-
-#: What a run is chosen from, each by the name of its field.
-_CHOICES: dict[str, Registry[Any]] = {"model": MODELS, "guide": GUIDES, "objective": OBJECTIVES, "preset": RECIPES}
 
 
 @contextmanager
@@ -179,14 +177,14 @@ class ByHand:
     repeats: tuple[int, ...] | None = None
 
     @property
-    def dealt(self) -> tuple[int, ...]:
-        """In how many dimensions each bit is repeated."""
-        return self.repeats or (self.ndims,)
+    def data(self) -> BitsData:
+        """The codewords."""
+        return make_data(self.repeats or (self.ndims,), self.prob)
 
     @property
     def bits(self) -> int:
         """The number of bits."""
-        return len(self.dealt)
+        return self.data.bits
 
     def program(self, registry: Registry[Any]) -> nn.Module:
         """The model or the guide, made by its registered name, with parameters of its own.
@@ -226,7 +224,7 @@ def origins_of(config: Any, programs: Mapping[str, Any]) -> dict[str, str]:
         programs: Programs that may not be registered, by the name of the field.
     """
     written: dict[str, Any] = {}
-    for field, registry in _CHOICES.items():
+    for field, registry in REGISTRIES.items():
         if (name := getattr(config, field, None)) in registry:
             written[field] = registry[str(name)]
     for field, program in programs.items():
@@ -244,7 +242,7 @@ def check_known(config: Any, origins: Any) -> None:
     Raises:
         InputError: If there is such a name; it says what to import.
     """
-    for field, registry in _CHOICES.items() if isinstance(config, dict) else ():
+    for field, registry in REGISTRIES.items() if isinstance(config, dict) else ():
         name = config.get(field)
         if isinstance(name, str) and name not in registry:
             origin = str(origins.get(field, "")) if isinstance(origins, dict) else ""

@@ -20,6 +20,7 @@ __all__ = [
     "MODELS",
     "OBJECTIVES",
     "RECIPES",
+    "REGISTRIES",
     "Registry",
     "Snapshot",
     "import_source",
@@ -114,7 +115,8 @@ OBJECTIVES: Registry[Any] = Registry("objective")
 #: Functions that give the recipe for a number of layers.
 RECIPES: Registry[Any] = Registry("preset")
 
-_ALL = {registry.kind: registry for registry in (GUIDES, MODELS, OBJECTIVES, RECIPES)}
+#: All of them, by kind, which is also the name of a configuration's field.
+REGISTRIES = {registry.kind: registry for registry in (MODELS, GUIDES, OBJECTIVES, RECIPES)}
 
 
 #: What `import_source` has imported: names of modules, and absolute paths.
@@ -166,7 +168,8 @@ class Snapshot:
 
 def snapshot() -> Snapshot:
     """All that is registered here."""
-    return Snapshot(imported_sources(), cloudpickle.dumps({kind: dict(registry) for kind, registry in _ALL.items()}))
+    entries = {kind: dict(registry) for kind, registry in REGISTRIES.items()}
+    return Snapshot(imported_sources(), cloudpickle.dumps(entries))
 
 
 def install(registered: Snapshot) -> None:
@@ -174,4 +177,4 @@ def install(registered: Snapshot) -> None:
     for source in registered.sources:
         import_source(source)
     for kind, own in cloudpickle.loads(registered.entries).items():
-        _ALL[kind].update(own)
+        REGISTRIES[kind].update(own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import RLock
 from typing import Any
@@ -38,14 +38,24 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """How a sum is split among threads changes its last digit: within, torch has one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _setting(value: Any, get: Callable[[], Any], put: Callable[[Any], None]) -> Iterator[None]:
+    """Within, one of torch's settings has this value."""
+    before = get()
+    put(value)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        put(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """How a sum is split among threads changes its last digit: within, torch has one."""
+    return _setting(1, torch.get_num_threads, torch.set_num_threads)
+
+
+def default_dtype(dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Within, torch makes tensors of this type where none is named."""
+    return _setting(dtype, torch.get_default_dtype, torch.set_default_dtype)
 
 
 @contextmanager
@@ -57,7 +67,7 @@ def usual_arithmetic() -> Iterator[None]:
     """
     with (
         _ALONE,
-        _full_precision(),
+        _setting("highest", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
         one_thread(),
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -66,16 +76,6 @@ def usual_arithmetic() -> Iterator[None]:
         np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
     ):
         yield
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 def tensors_on(device: str) -> AbstractContextManager[Any]:
@@ -87,14 +87,3 @@ def tensors_on(device: str) -> AbstractContextManager[Any]:
     own = torch.device(device)
     # Before 2.7 `torch.get_default_device` knows of no device that is set as a context.
     return nullcontext() if torch.empty(0).device == own else own
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Within, torch makes tensors of this type where none is named."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

@@ -46,6 +46,12 @@ class Guide(Program):
 
     def forward(self, x: Tensor) -> None:
         """Draw every latent, each ``(rows, 1)``, given rows x ``(rows, ndims)``, in one plate ``data``."""
+        self.register()
+        with pyro.plate("data", x.shape[-2], dim=-1):
+            self._draw(x)
+
+    def _draw(self, x: Tensor) -> None:
+        """What `forward` does within the plate."""
         raise NotImplementedError
 
     def bind_model(self, model: nn.Module) -> None:
@@ -72,11 +78,8 @@ class OneLayerGuide(Guide):
         arch: The networks.
     """
 
-    def forward(self, x: Tensor) -> None:
-        """Draw z1 ``(rows, 1)`` given rows x ``(rows, ndims)``."""
-        self.register()
-        with pyro.plate("data", x.shape[-2], dim=-1):
-            _sample("z1", self.q_z1, x)
+    def _draw(self, x: Tensor) -> None:
+        _sample("z1", self.q_z1, x)
 
 
 class _TwoLayers(Guide):
@@ -87,15 +90,6 @@ class _TwoLayers(Guide):
 
     layers: ClassVar[int] = 2
     effort: ClassVar[int] = 5
-
-    def forward(self, x: Tensor) -> None:
-        """Draw z1 and z2, each ``(rows, 1)``, given rows x ``(rows, ndims)``."""
-        self.register()
-        with pyro.plate("data", x.shape[-2], dim=-1):
-            self._draw(x)
-
-    def _draw(self, x: Tensor) -> None:
-        raise NotImplementedError
 
 
 class MarkovGuide(_TwoLayers):

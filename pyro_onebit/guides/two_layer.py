@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from pyro_onebit.data import BitsData
-from pyro_onebit.guides.base import MarkovGuide, MeanFieldGuide, SkipGuide, TopDownGuide, register_guide
+from pyro_onebit.guides.base import Guide, MarkovGuide, MeanFieldGuide, SkipGuide, TopDownGuide, register_guide
 from pyro_onebit.guides.limits import mean_field_optimum, top_down_optimum
 from pyro_onebit.nn import PLAIN, TWO_LAYER, Architecture, CodewordNet, Start, between_latents
 
@@ -14,22 +14,13 @@ from pyro_onebit.nn import PLAIN, TWO_LAYER, Architecture, CodewordNet, Start, b
 _TOP = Start(separation=0.9, centre="balanced", variance_bias=-1.3)
 
 
-@register_guide("two_layer")
-class TwoLayerGuide(MarkovGuide):
-    r""":math:`q(z_1 \mid x)\, q(z_2 \mid z_1)`, each Gaussian; :math:`q(z_2 \mid x)` is not.
-
-    Arguments: as for `OneLayerGuide`.
-    """
+class _Unrestricted(Guide):
+    """One whose q(z2|x) may be nearly anything."""
 
     learns_start: ClassVar[bool] = True
     effort: ClassVar[int] = 1
     lr: ClassVar[float] = 1e-4
     lr_final: ClassVar[float] = 1e-5
-
-    def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
-        super().__init__()
-        self.q_z1 = CodewordNet(ndims, arch, prob)
-        self.q_z2 = between_latents(arch, prob, down=False)
 
     def optimum(self, data: BitsData) -> float:
         """The entropy, nats per datum.
@@ -40,26 +31,30 @@ class TwoLayerGuide(MarkovGuide):
         return data.entropy
 
 
+@register_guide("two_layer")
+class TwoLayerGuide(_Unrestricted, MarkovGuide):
+    r""":math:`q(z_1 \mid x)\, q(z_2 \mid z_1)`, each Gaussian; :math:`q(z_2 \mid x)` is not.
+
+    Arguments: as for `OneLayerGuide`.
+    """
+
+    def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
+        super().__init__()
+        self.q_z1 = CodewordNet(ndims, arch, prob)
+        self.q_z2 = between_latents(arch, prob, down=False)
+
+
 @register_guide("two_layer_skip")
-class TwoLayerSkipGuide(SkipGuide):
+class TwoLayerSkipGuide(_Unrestricted, SkipGuide):
     r""":math:`q(z_1 \mid x)\, q(z_2 \mid z_1, x)`, each Gaussian; :math:`q(z_2 \mid x)` is not.
 
     Arguments: as for `OneLayerGuide`.
     """
 
-    learns_start: ClassVar[bool] = True
-    effort: ClassVar[int] = 1
-    lr: ClassVar[float] = 1e-4
-    lr_final: ClassVar[float] = 1e-5
-
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = TWO_LAYER) -> None:
         super().__init__()
         self.q_z1 = CodewordNet(ndims, arch, prob)
         self.q_z2 = between_latents(arch, prob, down=False, context_dim=ndims)
-
-    def optimum(self, data: BitsData) -> float:
-        """The entropy, nats per datum: as `TwoLayerGuide`, which it can be, has it."""
-        return data.entropy
 
 
 @register_guide("top_down")

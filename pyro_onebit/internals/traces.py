@@ -10,8 +10,11 @@ from pyro.infer.elbo import ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 
+#: The model's and the guide's.
+Traces = tuple[Trace, Trace]
 
-def particle_traces(elbo: ELBO, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+
+def particle_traces(elbo: ELBO, model: Any, guide: Any, args: Any, kwargs: Any) -> Traces:
     """The model's and the guide's trace, all particles in one.
 
     Relied on: with vectorised particles `ELBO._get_traces` yields one pair, whose log-densities are computed.
@@ -35,9 +38,7 @@ class AdjustedTraces(ELBO):
     Relied on: each pair of traces comes from `ELBO._get_trace`.
     """
 
-    def adjust(
-        self, model: Any, guide: Any, traces: tuple[Trace, Trace], args: Any, kwargs: Any
-    ) -> tuple[Trace, Trace]:
+    def adjust(self, model: Any, guide: Any, traces: Traces, args: Any, kwargs: Any) -> Traces:
         """The model's and the guide's trace as they shall be.
 
         Arguments:
@@ -49,7 +50,7 @@ class AdjustedTraces(ELBO):
         """
         raise NotImplementedError
 
-    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Traces:
         return self.adjust(model, guide, super()._get_trace(model, guide, args, kwargs), args, kwargs)
 
 

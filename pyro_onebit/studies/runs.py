@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pyro_onebit.brought import ByHand, as_module, check_known, origins_of
-from pyro_onebit.data import BitsData, make_data
+from pyro_onebit.data import BitsData
 from pyro_onebit.errors import InputError, TrainingError
 from pyro_onebit.files import (
     check_writable,
@@ -250,7 +250,7 @@ def _programs(
     if isinstance(config, Config):
         own_model, own_guide, data = build(config, recipe)
         return own_model if model is None else model, own_guide if guide is None else guide, data
-    data = make_data(config.dealt, config.prob)
+    data = config.data
     given = (config.program(MODELS) if model is None else model, config.program(GUIDES) if guide is None else guide)
     model, guide = (as_module(program, data.codewords) for program in given)
     if isinstance(guide, Guide):

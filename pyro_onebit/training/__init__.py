@@ -24,7 +24,7 @@ from pyro_onebit.training.objectives import (
 )
 from pyro_onebit.training.optimizers import SOAP, OneOptimizer, make_optimizers
 from pyro_onebit.training.recipes import FirstStage, Recipe, register_recipe
-from pyro_onebit.training.run import AnyConfig, Checkpoint, Run, build
+from pyro_onebit.training.run import AnyConfig, Checkpoint, Run, build, first_layer, learned_start
 from pyro_onebit.training.step import CompiledELBO, EagerELBO
 
 __all__ = [
@@ -53,11 +53,13 @@ __all__ = [
     "StickingTheLanding",
     "build",
     "differences",
+    "first_layer",
     "fit",
     "identity_of",
     "lattice_noise",
     "lattice_points",
     "lattice_weights",
+    "learned_start",
     "make_optimizers",
     "register_objective",
     "register_recipe",

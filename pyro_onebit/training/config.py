@@ -43,11 +43,11 @@ class Config(RunSettings):
     """
 
     def __post_init__(self) -> None:
-        self._deal()
         recipe = RECIPES.find(self.preset)
         for name, known in (("start", get_args(StartName)), ("dtype", get_args(Dtype)), ("device", get_args(Device))):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+        self._deal()
         if not isinstance(self.layers, int) or self.layers not in DEFAULT_MODELS:
             raise InputError(f"layers is {self.layers!r}; it must be 1 or 2")
         defaults = {
@@ -104,17 +104,13 @@ class Config(RunSettings):
             raise InputError(f"bits is {self.bits!r}; it must be a whole number from 1 to {MAX_BITS}")
         if self.bits > 1 and isinstance(self.ndims, int) and self.ndims < self.bits:
             raise InputError(f"ndims is {self.ndims} and bits {self.bits}; every bit needs a dimension")
-        make_data(self.dealt, self.prob)  # says what is out of range
-
-    @property
-    def dealt(self) -> tuple[int, ...]:
-        """In how many dimensions each bit is repeated."""
-        return self.repeats or ((self.ndims,) if self.bits == 1 else deal(self.ndims, self.bits))
+        _ = self.data  # which says what is out of range
 
     @property
     def data(self) -> BitsData:
         """The codewords."""
-        return make_data(self.dealt, self.prob, DTYPES[self.dtype])
+        repeats = self.repeats or ((self.ndims,) if self.bits == 1 else deal(self.ndims, self.bits))
+        return make_data(repeats, self.prob, DTYPES[self.dtype])
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -153,7 +149,7 @@ class Config(RunSettings):
             recipe = replace(recipe, samples=self.particles)
         arch = replace(recipe.arch, **self._given("width_x", "width_z", "hidden_layers"))
         if self.bits > 1:
-            arch = replace(arch, repeats=self.dealt)
+            arch = replace(arch, repeats=self.data.repeats)
         objective = str(self.objective)
         return replace(
             recipe, objective=objective, arch=arch, **self._given("steps", "lr", "noise_width", "optimizer", "schedule")
@@ -164,10 +160,11 @@ class Config(RunSettings):
 
         The codewords of several bits are in the order of the Gray code.
         """
+        order = gray_code(self.data.repeats)
         if self.layers == 2 and self.ndims > self.bits:
-            places = quantile_places(gray_code(self.dealt), word_probs([self.prob] * self.bits))
+            places = quantile_places(order, word_probs([self.prob] * self.bits))
             return start_around(*places, self.layers, self.ndims)
-        best = gaussian_optimum(self.data, order=None if self.bits == 1 else gray_code(self.dealt))
+        best = gaussian_optimum(self.data, order=None if self.bits == 1 else order)
         return start_around(best.loc, best.scale, self.layers, self.ndims)
 
     def _given(self, *names: str) -> dict[str, Any]:
@@ -176,7 +173,7 @@ class Config(RunSettings):
 
 def identity_of(config: Any) -> dict[str, Any]:
     """What identifies a run (`IDENTITY`), as a table has it."""
-    return {name: getattr(config, name) for name in IDENTITY} | {"repeats": " ".join(map(str, config.dealt))}
+    return {name: getattr(config, name) for name in IDENTITY} | {"repeats": " ".join(map(str, config.data.repeats))}
 
 
 def differences(there: Any, here: Any) -> str:

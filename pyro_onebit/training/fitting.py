@@ -6,44 +6,31 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import pyro
 import torch
 from pyro.infer import SVI
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_onebit.data import BitsData
 from pyro_onebit.errors import InputError, ProgramError, TrainingError
-from pyro_onebit.guides import Guide, OneLayerGuide
-from pyro_onebit.models import Model, OneLayerModel
-from pyro_onebit.nn import PLAIN, Start, start_around
+from pyro_onebit.guides import Guide
+from pyro_onebit.models import Model
+from pyro_onebit.nn import PLAIN, Start
 from pyro_onebit.programs import Pair
 from pyro_onebit.reproducibility import default_dtype, tensors_on, usual_arithmetic
 from pyro_onebit.system import progress
 from pyro_onebit.training.config import DTYPES, Config
 from pyro_onebit.training.optimizers import OneOptimizer, check_like
 from pyro_onebit.training.recipes import Recipe
-from pyro_onebit.training.run import Checkpoint, Run, build, check_bits
+from pyro_onebit.training.run import Checkpoint, Run, build, check_bits, first_layer, learned_start
 from pyro_onebit.training.step import check_step, make_estimator
 
 #: A history has about this many rows, whatever the number of steps.
 _HISTORY_ROWS = 100
-
-
-@contextmanager
-def _isolated(config: Config) -> Iterator[None]:
-    """Pyro's store and validation flag, torch's generator and dtype, are as before afterwards."""
-    with ExitStack() as stack:
-        stack.enter_context(pyro.get_param_store().scope())
-        stack.enter_context(pyro.validation_enabled(False))
-        stack.enter_context(torch.random.fork_rng())
-        stack.enter_context(default_dtype(DTYPES[config.dtype]))
-        torch.manual_seed(config.seed)
-        yield
 
 
 @usual_arithmetic()
@@ -105,12 +92,17 @@ def fit(
         pair = Pair(model, guide, data)
     except ProgramError as error:
         raise ProgramError(f"guide {config.guide!r}, model {config.model!r}: {error}") from None
-    with _isolated(config):
-        # The latents that x depends on, and those that the guide draws before.
-        wide = 1 + pair.guide.latents.index(pair.latents[0])
-        training = _Training(run, model, guide, config, wide, quiet, on_step, checkpoint)
+    # The latents that x depends on, and those that the guide draws before.
+    wide = 1 + pair.guide.latents.index(pair.latents[0])
+    with (
+        pyro.get_param_store().scope(),
+        pyro.validation_enabled(False),
+        torch.random.fork_rng(),
+        default_dtype(DTYPES[config.dtype]),
+    ):
+        torch.manual_seed(config.seed)
         try:
-            training.train()
+            _Training(run, model, guide, config, wide, quiet, on_step, checkpoint).train()
         except ArithmeticError as error:
             raise TrainingError(f"{error}; the last parameters before it are kept", run) from None
     return run
@@ -146,87 +138,55 @@ class _Stage:
     steps: range
 
 
-def _first_layer(model: Model, guide: Guide, data: BitsData) -> tuple[Model, Guide]:
-    """The one-layer model and guide of a model's and a guide's own networks next to x."""
-    first, encoder = OneLayerModel(data.ndims, data.prob), OneLayerGuide()
-    if hasattr(model, "p_x"):
-        del first.p_x  # a module, in whose place a function may come
-        first.p_x = model.p_x
-    encoder.q_z1 = guide.q_z1
-    return first, encoder
-
-
+@dataclass
 class _Training:
-    """A run's training, from the beginning or from where it was left."""
+    """A run's training, from the beginning or from where it was left; arguments as for `fit`."""
 
-    def __init__(
-        self,
-        run: Run,
-        model: Model,
-        guide: Guide,
-        config: Config,
-        wide: int,
-        quiet: bool,
-        on_step: Callable[[int], None] | None,
-        checkpoint: Checkpoint | None,
-    ) -> None:
-        self.model, self.guide, self.config, self.recipe = model, guide, config, config.recipe
-        self.run, self.wide, self.quiet, self.on_step, self.checkpoint = run, wide, quiet, on_step, checkpoint
+    run: Run
+    model: Model
+    guide: Guide
+    config: Config
+    #: As for `make_estimator`.
+    wide: int
+    quiet: bool
+    on_step: Callable[[int], None] | None
+    checkpoint: Checkpoint | None
+
+    def __post_init__(self) -> None:
+        self.recipe = self.config.recipe
         self.numbers = (_FIRST, _MAIN) if self.recipe.first_steps else (_MAIN, _AGAIN)
-        self.stage = self._stage(self.numbers[0])
+        number = self.numbers[0]
         #: The planted start's outcome, while there is another attempt.
         self.planted: dict[str, Any] | None = None
-        self.left = checkpoint.restore() if checkpoint else None
-        if checkpoint and self.left:
-            with checkpoint.restoring():
-                self._check(self.left)
-            run.history, run.seconds, self.planted = (self.left[name] for name in ("history", "seconds", "planted"))
+        self.left = self.checkpoint.restore() if self.checkpoint else None
+        if self.checkpoint and self.left:
+            with self.checkpoint.restoring():
+                number = self.numbers[self.numbers.index(self.left["stage"])]
+        self.stage = self._stage(number)
 
     def _stage(self, number: int) -> _Stage:
         first, main = self.recipe.stages()
-        begin, end = self.recipe.first_steps, self.recipe.steps
         if number == _FIRST:
-            return _Stage(number, *_first_layer(self.model, self.guide, self.run.data), first, 1, range(begin))
-        return _Stage(number, self.model, self.guide, main, self.wide, range(begin, end))
+            return _Stage(number, *first_layer(self.model, self.guide, self.run.data), first, 1, self._range(number))
+        return _Stage(number, self.model, self.guide, main, self.wide, self._range(number))
 
-    def _check(self, left: dict[str, Any]) -> None:
-        """Refuse a state that is none of this training; `_resume` does of its optimisers and generators."""
-        check_like({name: left[name] for name in ("stage", "step", "seconds")}, {"stage": 0, "step": 0, "seconds": 0.0})
-        self.stage = self._stage(self.numbers[self.numbers.index(left["stage"])])
-        fresh, planted, steps = self._states(), left["planted"], self.stage.steps
-        check_like({name: left[name] for name in fresh}, fresh)
-        if (planted is not None) != (self.stage.number == _AGAIN):
-            raise ValueError
-        if planted is not None:
-            check_like(planted, {**fresh, "loss": 0.0})
-        if not (steps.start < left["step"] <= steps.stop and left["seconds"] >= 0.0):
-            raise ValueError
-        done = [(number, self._stage(number).steps) for number in self.numbers if number < self.stage.number]
-        done.append((self.stage.number, range(steps.start, left["step"])))
-        rows = [(number, step) for number, own in done for step in own if step % _stride(self.recipe) == 0]
-        figures = dict(left["history"])
-        if list(zip(figures.pop("stage"), figures.pop("step"), strict=True)) != rows:
-            raise ValueError
-        check_like(list(figures.values()), [[0.0] * len(rows)] * len(figures))
-
-    @property
-    def _on_gpu(self) -> bool:
-        return self.config.device == "cuda"
+    def _range(self, number: int) -> range:
+        begin = self.recipe.first_steps
+        return range(begin) if number == _FIRST else range(begin, self.recipe.steps)
 
     def train(self) -> None:
         """Go through the stages, and judge the outcome."""
         if self.stage.number == _FIRST:
             self._train()
-            self._begin(_MAIN, self._learned())
-        again = self.stage.number == _AGAIN
-        if not again:
+            self._begin(_MAIN, learned_start(self.guide, self.run.data))
+        if self.stage.number == _MAIN:
             self._train()
             # A state holds finite numbers.
             loss = min(self._judge(), sys.float_info.max)
-            if again := _is_worse_than_no_latent(self.run):
-                self.planted = {**copy.deepcopy(self._states()), "loss": loss}
+            if _is_worse_than_no_latent(self.run):
+                self.planted = {**copy.deepcopy(self._programs()), "loss": loss}
                 self._begin(_AGAIN, PLAIN)
-        if again:
+        if self.stage.number == _AGAIN:
             self._again()
         if math.isinf(self.run.metrics["loss"]):
             self._fail("is infinite")
@@ -247,34 +207,24 @@ class _Training:
         for program in (self.stage.model, self.stage.guide):
             program.reset_parameters(start, self.run.data.prob)
 
-    def _learned(self) -> Start:
-        """The start around what the first stage has learned."""
-        with torch.no_grad():
-            q = self.stage.guide.q_z1(self.run.data.codewords)
-            loc, scale = (tuple(part[:, 0].tolist()) for part in (q.mean, q.stddev))
-        return start_around(loc, scale, self.config.layers, self.config.ndims)
-
     def _again(self) -> None:
         """Train from the start in which the latents carry nothing; keep the better outcome."""
-        assert self.planted is not None
         try:
             self._train()
-            better = self._judge() <= self.planted["loss"]
+            loss = self._judge()
         except ArithmeticError:
-            better = False
-        if not better:
+            loss = math.inf
+        assert self.planted is not None
+        if loss > self.planted["loss"]:
             self._load(self.planted)
             self.run.judge()
 
-    def _states(self) -> dict[str, Any]:
+    def _programs(self) -> dict[str, Any]:
         return {"model": self.stage.model.state_dict(), "guide": self.stage.guide.state_dict()}
 
     def _load(self, states: dict[str, Any]) -> None:
         self.stage.model.load_state_dict(states["model"])
         self.stage.guide.load_state_dict(states["guide"])
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [*self.stage.model.parameters(), *self.stage.guide.parameters()]
 
     def _train(self) -> None:
         programs, device = (self.stage.model, self.stage.guide), torch.device(self.config.device)
@@ -292,7 +242,7 @@ class _Training:
         run, stage = self.run, self.stage
         stage.guide.train()
         estimator, x, rows = make_estimator(stage.model, stage.guide, run.data, stage.recipe, stage.wide)
-        optimizer = OneOptimizer(self._parameters(), stage.recipe)
+        optimizer = OneOptimizer([*stage.model.parameters(), *stage.guide.parameters()], stage.recipe)
         svi = SVI(stage.model, stage.guide, optimizer, estimator, loss_and_grads=estimator)
         names, stride = ["stage", "step", "loss", *estimator.names, "lr"], _stride(self.recipe)
         begin, spent = self._resume(optimizer, names), run.seconds
@@ -317,47 +267,56 @@ class _Training:
                     self.on_step(step)
                 if self.checkpoint is not None and self.checkpoint.due():
                     run.seconds = spent + time.perf_counter() - start
-                    self._keep(step + 1, optimizer)
+                    self.checkpoint.keep({**self._state(step + 1), "optimizers": optimizer.moments()})
         except ArithmeticError as error:
             raise ArithmeticError(f"step {step}: {error}") from None
         finally:
             stage.guide.eval()
             run.seconds = spent + time.perf_counter() - start
 
-    def _keep(self, step: int, optimizer: OneOptimizer) -> None:
-        assert self.checkpoint is not None
-        state = {
+    def _state(self, step: int) -> dict[str, Any]:
+        """What is kept before a step, beside the optimisers' moments."""
+        on_gpu = self.config.device == "cuda"
+        return {
             "stage": self.stage.number,
             "step": step,
             "seconds": self.run.seconds,
             "history": self.run.history,
             "planted": self.planted,
-            "optimizers": optimizer.moments(),
-            "generators": self._generators(),
-            **self._states(),
+            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if on_gpu else [])],
+            **self._programs(),
         }
-        self.checkpoint.keep(state)
-
-    def _generators(self) -> list[Tensor]:
-        return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._on_gpu else [])]
 
     def _resume(self, optimizer: OneOptimizer, names: list[str]) -> int:
-        """Take up the state that was left, once; the step to begin with."""
+        """Take up the state that was left, once, if this training can have kept it; the step to begin with."""
         state, self.left = self.left, None
+        begin, end = self.stage.steps.start, self.stage.steps.stop
         if self.checkpoint is None or state is None:
-            return self.stage.steps.start
+            return begin
         with self.checkpoint.restoring():
-            if list(state["history"]) != names:
+            moments, step, history = state.pop("optimizers"), int(state["step"]), state["history"]
+            rows = [
+                (number, own)
+                for number in self.numbers
+                for own in self._range(number)
+                if own % _stride(self.recipe) == 0 and (number, own) < (self.stage.number, step)
+            ]
+            known = {"stage": [number for number, _ in rows], "step": [own for _, own in rows]}
+            fresh = {
+                **self._state(step),
+                "history": {name: [0.0] * len(rows) for name in names} | known,
+                "planted": {**self._programs(), "loss": 0.0} if self.stage.number == _AGAIN else None,
+            }
+            check_like(state, fresh)
+            if history | known != history or not begin < step <= end or state["seconds"] < 0.0:
                 raise ValueError
-            step = state["step"] - self.stage.steps.start
-            check_like(state["generators"], self._generators())
-            optimizer.restore(state["optimizers"], step)
+            optimizer.restore(moments, step - begin)
             self._load(state)
+            self.run.history, self.run.seconds, self.planted = history, state["seconds"], state["planted"]
             own, *of_gpus = state["generators"]
             torch.set_rng_state(own)
-            if self._on_gpu:
-                torch.cuda.set_rng_state_all(of_gpus)
-            return int(state["step"])
+            torch.cuda.set_rng_state_all(of_gpus)
+        return step
 
 
 def _stride(recipe: Recipe) -> int:

@@ -25,7 +25,7 @@ from pyro.poutine.messenger import unwrap
 from torch import Tensor, nn
 
 from pyro_onebit.errors import InputError
-from pyro_onebit.internals import AdjustedTraces, OwnWakeSleep, particle_traces, sample_sites
+from pyro_onebit.internals import AdjustedTraces, OwnWakeSleep, Traces, particle_traces, sample_sites
 from pyro_onebit.nn import frozen
 from pyro_onebit.registry import OBJECTIVES
 
@@ -35,9 +35,7 @@ E = TypeVar("E", bound=Callable[..., ELBO])
 class _DetachedDensity(AdjustedTraces):
     """Traces whose log q holds the guide's parameters fixed: only the latents' paths lead to them."""
 
-    def adjust(
-        self, model: Any, guide: Any, traces: tuple[Trace, Trace], args: Any, kwargs: Any
-    ) -> tuple[Trace, Trace]:
+    def adjust(self, model: Any, guide: Any, traces: Traces, args: Any, kwargs: Any) -> Traces:
         """The traces, each of the guide's sites with the log q that is differentiated."""
         _, guide_trace = traces
         # The latents keep their path to the parameters; the densities they are put into do not.
@@ -71,9 +69,7 @@ class BetaELBO(AdjustedTraces, Trace_ELBO):
         # A tensor, since a step that is recorded sees what becomes of it.
         self.weight = torch.tensor(beta)
 
-    def adjust(
-        self, model: Any, guide: Any, traces: tuple[Trace, Trace], args: Any, kwargs: Any
-    ) -> tuple[Trace, Trace]:
+    def adjust(self, model: Any, guide: Any, traces: Traces, args: Any, kwargs: Any) -> Traces:
         """The traces, with the latents' log-densities multiplied by the weight."""
         return _with_latents_scaled(traces, self.weight)
 
@@ -108,9 +104,7 @@ class FreeBitsELBO(AdjustedTraces, Trace_ELBO):
         super().__init__(*args, **kwargs)
         self.free = free
 
-    def adjust(
-        self, model: Any, guide: Any, traces: tuple[Trace, Trace], args: Any, kwargs: Any
-    ) -> tuple[Trace, Trace]:
+    def adjust(self, model: Any, guide: Any, traces: Traces, args: Any, kwargs: Any) -> Traces:
         """The traces, with constants for the latents' log-densities where the KL term is below what is free."""
         model_trace, guide_trace = traces
         sites = sample_sites(guide_trace)
@@ -124,7 +118,7 @@ class FreeBitsELBO(AdjustedTraces, Trace_ELBO):
         return traces
 
 
-def _with_latents_scaled(traces: tuple[Trace, Trace], factor: Tensor) -> tuple[Trace, Trace]:
+def _with_latents_scaled(traces: Traces, factor: Tensor) -> Traces:
     """The model's and the guide's trace, in place, with every latent's log-densities multiplied by a factor."""
     model_trace, guide_trace = traces
     for name, site in sample_sites(guide_trace):

@@ -146,7 +146,7 @@ def check_like(found: Any, fresh: Any) -> None:
     elif isinstance(fresh, list):
         right = isinstance(found, list) and len(found) == len(fresh)
     else:
-        right = type(found) is type(fresh) and math.isfinite(found)
+        right = type(found) is type(fresh) and (found is None or math.isfinite(found))
     if not right:
         raise ValueError
     parts = fresh.keys() if isinstance(fresh, dict) else range(len(fresh)) if isinstance(fresh, list) else ()

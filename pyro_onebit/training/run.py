@@ -15,8 +15,9 @@ from pyro_onebit.brought import ByHand, as_module, name_of
 from pyro_onebit.data import BitsData
 from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Evaluation, Truth, evaluate, kl_name
-from pyro_onebit.guides import Guide
-from pyro_onebit.models import Model
+from pyro_onebit.guides import Guide, OneLayerGuide
+from pyro_onebit.models import Model, OneLayerModel
+from pyro_onebit.nn import Start, start_around
 from pyro_onebit.programs import Pair
 from pyro_onebit.registry import GUIDES, MODELS
 from pyro_onebit.reproducibility import default_dtype, usual_arithmetic
@@ -172,3 +173,21 @@ def build(config: Config, recipe: Recipe | None = None) -> tuple[Model, Guide, B
         guide: Guide = GUIDES[str(config.guide)](config.ndims, config.prob, arch)
     guide.bind_model(model)
     return model, guide, data
+
+
+def first_layer(model: Model, guide: Guide, data: BitsData) -> tuple[Model, Guide]:
+    """The one-layer model and guide of a model's and a guide's own networks next to x: what a first stage trains."""
+    first, encoder = OneLayerModel(data.ndims, data.prob), OneLayerGuide()
+    if hasattr(model, "p_x"):
+        del first.p_x  # a module, in whose place a function may come
+        first.p_x = model.p_x
+    encoder.q_z1 = guide.q_z1
+    return first, encoder
+
+
+@torch.no_grad()
+def learned_start(guide: Guide, data: BitsData) -> Start:
+    """The start of the second stage, around the q(z1|x) that a guide has learned in the first one."""
+    q = guide.q_z1(data.codewords)
+    loc, scale = (tuple(part[:, 0].tolist()) for part in (q.mean, q.stddev))
+    return start_around(loc, scale, guide.layers, data.ndims)

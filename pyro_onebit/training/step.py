@@ -31,7 +31,32 @@ from pyro_onebit.training.lattice import LatticeNoise
 from pyro_onebit.training.recipes import Recipe
 
 
-class CompiledELBO:
+class _Estimator:
+    """What both kinds have in common.
+
+    Arguments:
+        elbos: Those that are evaluated.
+    """
+
+    def __init__(self, *elbos: ELBO) -> None:
+        self._elbos = elbos
+        self._values: list[float] = []
+        #: What `terms` has; nothing where the objective is not known to be a sum of them.
+        self.names: list[str] = []
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The last call's estimate of ``recon, kl1`` (and ``kl2``), nats, summed over rows; they sum to its loss."""
+        return dict(zip(self.names, self._values, strict=True))
+
+    def set_step(self, step: int, steps: int) -> None:
+        """Tell an objective with a schedule which of all steps comes next."""
+        for elbo in self._elbos:
+            if hasattr(elbo, "set_step"):
+                elbo.set_step(step, steps)
+
+
+class CompiledELBO(_Estimator):
     """What ``SVI(..., loss_and_grads=...)`` takes, for one model, one guide and rows of one shape.
 
     Handlers around the construction are part of what is recorded; later ones are without effect.
@@ -62,9 +87,8 @@ class CompiledELBO:
         handler: AbstractContextManager[Any] | None = None,
         unseen: tuple[Trace_ELBO, AbstractContextManager[Any]] | None = None,
     ) -> None:
+        super().__init__(elbo, *(unseen or ())[:1])
         self._parameters = [p for module in (model, guide) for p in module.parameters() if p.requires_grad]
-        self._names: list[str] = []
-        self._elbos = [elbo, *(unseen or ())[:1]]
 
         def loss_and_grads(x: Tensor) -> tuple[Tensor, ...]:
             terms, surrogate = _evaluate(elbo, handler or nullcontext(), model, guide, x)
@@ -75,7 +99,7 @@ class CompiledELBO:
                 # Both KL terms in their shares, and all of the reconstruction.
                 surrogate = share * surrogate + (1.0 - share) * (terms["recon"] + more_surrogate)
                 terms |= {name: torch.lerp(term, terms[name], share) for name, term in more_terms.items()}
-            self._names = list(terms)
+            self.names = list(terms)
             grads = torch.autograd.grad(surrogate, self._parameters, materialize_grads=True)
             norm = nn.utils.get_total_norm(grads)
             if clip is not None:
@@ -86,20 +110,6 @@ class CompiledELBO:
         with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
             self._graph = record(loss_and_grads, x)
         keep_freed_memory()
-
-    @property
-    def names(self) -> list[str]:
-        """What `terms` has."""
-        return self._names
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """The last call's estimate of ``recon, kl1`` (and ``kl2``), nats, summed over rows; they sum to its loss."""
-        return dict(zip(self._names, self._values, strict=True))
-
-    def set_step(self, step: int, steps: int) -> None:
-        """Tell an objective with a schedule which of all steps comes next."""
-        _set_step(self._elbos, step, steps)
 
     def __call__(self, model: nn.Module, guide: nn.Module, x: Tensor) -> float:
         """Set each parameter's gradient; return the loss, the negative ELBO summed over rows, nats.
@@ -117,7 +127,7 @@ class CompiledELBO:
         return loss
 
 
-class EagerELBO:
+class EagerELBO(_Estimator):
     """What ``SVI(..., loss_and_grads=...)`` takes, for any Pyro ELBO: evaluated as it is, its gradient clipped.
 
     Arguments:
@@ -134,22 +144,9 @@ class EagerELBO:
         clip: float | None = None,
         handler: AbstractContextManager[Any] | None = None,
     ) -> None:
+        super().__init__(elbo)
         self._elbo, self._parameters = elbo, [p for p in parameters if p.requires_grad]
         self._clip, self._handler = clip, handler or nullcontext()
-
-    @property
-    def names(self) -> list[str]:
-        """None, as of `terms`."""
-        return []
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """None: not every objective is a sum of them."""
-        return {}
-
-    def set_step(self, step: int, steps: int) -> None:
-        """Tell an objective with a schedule which of all steps comes next."""
-        _set_step([self._elbo], step, steps)
 
     def __call__(self, model: nn.Module, guide: nn.Module, x: Tensor) -> float:
         """Set each parameter's gradient; return the loss summed over rows, nats.
@@ -174,12 +171,6 @@ class EagerELBO:
         norm = nn.utils.clip_grad_norm_(self._parameters, math.inf if self._clip is None else self._clip)
         _check_finite(bound, float(norm))
         return bound
-
-
-def _set_step(elbos: Sequence[ELBO], step: int, steps: int) -> None:
-    for elbo in elbos:
-        if hasattr(elbo, "set_step"):
-            elbo.set_step(step, steps)
 
 
 def _loss_and_grads(elbo: ELBO, model: nn.Module, guide: nn.Module, x: Tensor) -> Any:
