@@ -244,13 +244,13 @@ def registered() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """Runs by the default recipe, ``trained(layers, ndims, prob)``; once, whichever process needs them."""
+    """Runs by the default recipe, ``trained(layers, ndims, prob, model)``; once, whichever process needs them."""
     shared = tmp_path_factory.getbasetemp()
     shared = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "trained"
 
     @cache
-    def get(layers: int, ndims: int, prob: float = 0.5) -> Run:
-        config = Config(ndims=ndims, layers=layers, prob=prob, seed=SEED)
+    def get(layers: int, ndims: int, prob: float = 0.5, model: str | None = None) -> Run:
+        config = Config(ndims=ndims, layers=layers, prob=prob, model=model, seed=SEED)
         path = shared / run_name(config)
         if not (path / "metrics.json").exists():  # which is written last
             save_run(fit(*build(config), config), path)

@@ -54,27 +54,33 @@ def model() -> nn.Module:
     return build(Config(ndims=3, prob=0.3))[0]
 
 
+@pytest.fixture(scope="module")
+def want(model: nn.Module) -> tuple[float, float]:
+    """The loss, and the expected bound of ten samples."""
+    guide = FromDistribution(SAME["pyro, an event"])
+    figures = exact.evaluate(model, guide, DATA)
+    joint = exact.solve_joint(model, guide, DATA, figures.truth)
+    return figures["loss"], float(joint.law.expected_bound([10])[0] @ DATA.probs)
+
+
 @pytest.mark.parametrize("who", SAME)
-def test_one_law_in_all_libraries(model: nn.Module, who: str) -> None:
-    want = exact.evaluate(model, FromDistribution(SAME["pyro, an event"]), DATA)
+def test_one_law_in_all_libraries(model: nn.Module, want: tuple[float, float], who: str) -> None:
     make = SAME[who]
     guide = FromDistribution(make) if make else DensityGuide(lambda z, x: norm.logpdf(z, LOC.numpy()[int(x[0])], 0.5))
-    figures = exact.evaluate(model, guide, DATA)
-    assert figures["loss"] == pytest.approx(want["loss"], abs=1e-6)
+    loss, expected = want
+    assert exact.evaluate(model, guide, DATA)["loss"] == pytest.approx(loss, abs=1e-6)
     estimate = bounds.importance_bound(model, guide, DATA, 10, repeats=400)
-    joint = exact.solve_joint(model, guide, DATA, figures.truth)
-    expected = float(joint.law.expected_bound([10])[0] @ DATA.probs)
     assert abs(estimate.average[0] - expected) < 6.0 * estimate.average[1]
 
 
 @pytest.mark.parametrize("who", ["torch, an event", "torch, no event", "zuko"])
 def test_rows_and_particles(who: str) -> None:
     """Each row of each particle is drawn by itself, with gradients, and from given noise where that is known how."""
-    loc = LOC.clone().requires_grad_()
+    loc = LOC.double().requires_grad_()
     make = {
         "torch, an event": lambda: torch.distributions.Independent(torch.distributions.Normal(loc[:, None], 0.5), 1),
         "torch, no event": lambda: torch.distributions.Normal(loc, 0.5),
-        "zuko": lambda: zuko.distributions.DiagNormal(loc[:, None], torch.full((2, 1), 0.5)),
+        "zuko": lambda: zuko.distributions.DiagNormal(loc[:, None], loc.new_full((2, 1), 0.5)),
     }[who]
     many = per_row(make(), ROWS).expand(torch.Size((1000, 2)))
     drawn = many.rsample()
@@ -83,7 +89,7 @@ def test_rows_and_particles(who: str) -> None:
     assert many.log_prob(drawn).shape == (1000, 2)
     drawn.sum().backward()
     assert loc.grad.tolist() == pytest.approx([1000.0, 1000.0])
-    noise = torch.randn(1000, 2, 1)
+    noise = torch.randn(1000, 2, 1, dtype=loc.dtype)
     assert torch.allclose(sample_from_noise(many, noise), loc[:, None] + 0.5 * noise)
 
 

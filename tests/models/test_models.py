@@ -1,16 +1,16 @@
 """Models and guides are real Pyro programs."""
 
 import copy
+from collections.abc import Callable
 
 import pyro
 import pytest
 import torch
-from conftest import SEED
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO
 from torch import nn
 
-from pyro_onebit import Config, Model, OneBitData, OneLayerModel, build, exact, fit, register_model
+from pyro_onebit import Config, Model, OneBitData, OneLayerModel, Run, build, exact, register_model
 from pyro_onebit.nn import REFERENCE, Architecture, BernoulliNet
 
 CASES = [
@@ -105,10 +105,9 @@ def test_reference_networks_are_the_originals() -> None:
     assert [tuple(p.shape) for p in model.p_x.net.parameters()][::2] == [(10, 1), (10, 10), (10, 10), (10, 10)]
 
 
-def test_a_learned_prior_comes_to_the_entropy() -> None:
+def test_a_learned_prior_comes_to_the_entropy(trained: Callable[..., Run]) -> None:
     """And a Gaussian's limit is the prior's: of one that nobody knows, it is not known."""
-    config = Config(ndims=5, model="learned_prior", seed=SEED)
-    figures = fit(*build(config), config).metrics
+    figures = trained(1, 5, model="learned_prior").metrics
     assert figures["optimum"] == figures["entropy"]
     assert 0.0 < figures["loss"] - figures["entropy"] < 0.002
     assert figures["mutual_information"] > 0.69

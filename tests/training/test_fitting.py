@@ -2,8 +2,10 @@ import math
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +38,21 @@ def parameters(run: Run) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in [*run.model.parameters(), *run.guide.parameters()]])
 
 
-def trained(**changes: object) -> Run:
+def train(**changes: object) -> Run:
     config = Config(**{**SHORT, **changes})
     return fit(*build(config), config)
+
+
+@cache
+def short(layers: int, preset: str = "default") -> Run:
+    """Trained once, for whoever asks."""
+    return train(layers=layers, preset=preset)
 
 
 @pytest.mark.parametrize("preset", sorted(RECIPES))
 @pytest.mark.parametrize("layers", [1, 2])
 def test_history_holds_every_term(layers: int, preset: str) -> None:
-    run = trained(layers=layers, preset=preset)
+    run = short(layers, preset)
     names = ["stage", "step", "loss", "recon", "kl1", *(["kl2"] if layers == 2 else []), "lr"]
     assert list(run.history) == names
     assert run.history["step"] == list(range(30))
@@ -62,22 +70,21 @@ def test_history_holds_every_term(layers: int, preset: str) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_at_one_dimension_the_latent_ends_unused(layers: int) -> None:
-    run = trained(ndims=1, layers=layers, steps=400)
+    run = train(ndims=1, layers=layers, steps=400)
     assert run.metrics["mutual_information"] < 0.01
     assert run.metrics["loss"] == pytest.approx(math.log(2), abs=1e-3)
 
 
 @pytest.mark.parametrize(("layers", "model"), [(1, "one_layer"), (2, "two_layer"), (1, "learned_prior")])
 @pytest.mark.parametrize("prob", [0.5, 0.1])
-def test_nothing_is_planted(layers: int, model: str, prob: float) -> None:
+def test_nothing_is_planted(layers: int, model: str, prob: float, trained: Callable[..., Run]) -> None:
     """Before its first step a decoder gives both codewords the same of z, whatever the seed; the bit is found."""
-    config = Config(ndims=5, layers=layers, model=model, prob=prob, seed=SEED)
-    model, guide, data = build(config)
+    run = trained(layers, 5, prob, model)
+    decoder, guide, data = build(run.config)
     z = torch.tensor([[-2.0], [2.0]])
-    model.p_x.net.layers[-1].weight.data.zero_()
-    assert torch.equal(*model.p_x(z).base_dist.logits)
+    decoder.p_x.net.layers[-1].weight.data.zero_()
+    assert torch.equal(*decoder.p_x(z).base_dist.logits)
     assert len(guide.q_z1.places.unique()) == 1
-    run = fit(*build(config), config)
     assert set(run.history["stage"]) == {0, 1}
     assert run.metrics["loss"] - run.metrics["optimum"] < 0.01
     assert run.metrics["mutual_information"] > 0.8 * data.entropy
@@ -85,7 +92,7 @@ def test_nothing_is_planted(layers: int, model: str, prob: float) -> None:
 
 @pytest.mark.parametrize(("layers", "most"), [(1, 0.005), (2, 0.001)])
 def test_an_analytic_start_is_near_the_optimum_before_training(layers: int, most: float) -> None:
-    for ndims, prob in ((1, 0.5), (5, 0.5), (1000, 0.5), (100, 0.1)):
+    for ndims, prob in ((1, 0.5), (1000, 0.5), (100, 0.1)):
         config = Config(ndims=ndims, layers=layers, prob=prob, start="analytic", seed=SEED)
         figures = exact.evaluate(*build(config))
         assert 0 <= figures["loss"] - figures["optimum"] + 1e-9 < most
@@ -111,70 +118,28 @@ def test_a_run_worse_than_none_without_a_latent_begins_again() -> None:
 
 def test_a_second_attempt_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(ndims=2, layers=2, guide="mean_field", steps=3, seed=SEED)
-    monkeypatch.setattr("pyro_onebit.training.fitting._is_worse_than_no_latent", lambda run: False)
-    first = fit(*build(config), config)
-    monkeypatch.undo()
     model, guide, data = build(config)
-    begin = type(model).reset_parameters
+    outcomes = []
 
     def begin_badly(self: torch.nn.Module, *args: object) -> None:
-        begin(self, *args)
         with torch.no_grad():
             next(self.parameters()).fill_(math.nan)
 
+    def keep(run: Run) -> bool:
+        outcomes.append((parameters(run), run.metrics["loss"]))
+        return True
+
+    monkeypatch.setattr("pyro_onebit.training.fitting._is_worse_than_no_latent", keep)
     monkeypatch.setattr(type(model), "reset_parameters", begin_badly)
     run = fit(model, guide, data, config)
-    assert torch.equal(parameters(run), parameters(first))
-    assert run.metrics["loss"] == first.metrics["loss"]
+    [(first, loss)] = outcomes
+    assert torch.equal(parameters(run), first)
+    assert run.metrics["loss"] == loss
 
 
 @pytest.mark.parametrize("preset", sorted(RECIPES))
 def test_training_lowers_the_exact_loss(preset: str) -> None:
-    assert trained(steps=200, preset=preset).metrics["loss"] < trained(steps=1, preset=preset).metrics["loss"]
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_same_seed_same_run_whatever_came_before(layers: int) -> None:
-    first = trained(layers=layers, seed=SEED + 3)
-    trained(layers=layers, seed=SEED + 4)
-    torch.rand(7)
-    again = trained(layers=layers, seed=SEED + 3)
-    assert torch.equal(parameters(first), parameters(again))
-    assert first.history == again.history
-    assert not torch.equal(parameters(first), parameters(trained(layers=layers, seed=SEED + 5)))
-
-
-def test_same_seed_same_run_in_another_process() -> None:
-    program = (
-        f"import torch; from pyro_onebit import *; torch.set_num_threads(2); c = Config(**{SHORT}, layers=2);"
-        "r = fit(*build(c), c); print(repr(r.metrics['loss']))"
-    )
-    trained(layers=1)
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert float(printed) == trained(layers=2).metrics["loss"]
-
-
-def test_model_or_guide_of_another_configuration() -> None:
-    model, guide, data = build(Config(ndims=3, layers=2))
-    with pytest.raises(InputError, match="model is a TwoLayerModel; the configuration has OneLayerModel"):
-        fit(model, guide, data, Config(ndims=3))
-    with pytest.raises(InputError, match="guide is a TwoLayerGuide; the configuration has GaussianGuide"):
-        fit(build(Config(ndims=3))[0], guide, data, Config(ndims=3))
-
-
-def test_what_would_be_saved_as_something_else_is_refused() -> None:
-    """A subclass's density, or other networks, would be loaded as the configuration's own."""
-
-    class Laplace(GaussianGuide):
-        pass
-
-    config = Config(ndims=3, steps=2)
-    model, guide, data = build(config)
-    with pytest.raises(InputError, match="guide is a Laplace; the configuration has GaussianGuide"):
-        fit(model, Laplace(3), data, config)
-    other, _, _ = build(config, replace(config.recipe, arch=replace(config.recipe.arch, width_x=7)))
-    with pytest.raises(InputError, match="model has other networks than the configuration's"):
-        fit(other, guide, data, config)
+    assert train(steps=200, preset=preset).metrics["loss"] < train(steps=1, preset=preset).metrics["loss"]
 
 
 def global_state() -> tuple:
@@ -188,24 +153,61 @@ def global_state() -> tuple:
     )
 
 
-def test_nothing_global_changes() -> None:
+def test_same_seed_same_run_whatever_came_before_and_nothing_global_changes() -> None:
+    first, other = short(2), train(layers=2, seed=SEED + 4)
+    assert not torch.equal(parameters(first), parameters(other))
+    torch.rand(7)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         before = global_state()
-        trained(layers=2)
+        again = train(layers=2)
         assert global_state() == before
     finally:
         torch.set_num_threads(threads)  # on which other tests' last digits hang
+    assert torch.equal(parameters(first), parameters(again))
+    assert first.history == again.history
+
+
+def test_same_seed_same_run_in_another_process() -> None:
+    """Which has imported no compiler of torch's, nor what that needs: they take longer to import than torch."""
+    program = (
+        f"import sys, torch; from pyro_onebit import *; torch.set_num_threads(2); c = Config(**{SHORT}, layers=2);"
+        "r = fit(*build(c), c); print(repr(r.metrics['loss']));"
+        "print({'torch._dynamo', 'torch._inductor', 'sympy'} & {*sys.modules})"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{short(2).metrics['loss']!r}\nset()\n"
+    assert ran.stderr == ""
+
+
+def test_what_is_not_the_configurations_is_refused() -> None:
+    """A subclass's density, or other networks, would be saved, and loaded, as its own."""
+
+    class Laplace(GaussianGuide):
+        pass
+
+    config = Config(ndims=3, steps=2)
+    model, guide, data = build(config)
+    two_layers, _, _ = build(Config(ndims=3, layers=2))
+    wider, _, _ = build(config, replace(config.recipe, arch=replace(config.recipe.arch, width_x=7)))
+    for given, message in (
+        ((two_layers, guide, data), "model is a TwoLayerModel; the configuration has OneLayerModel"),
+        ((model, Laplace(3), data), "guide is a Laplace; the configuration has GaussianGuide"),
+        ((wider, guide, data), "model has other networks than the configuration's"),
+        ((model, guide, OneBitData(3, 0.2)), r"data is OneBitData\(ndims=3, prob=0\.2, .*; the configuration's is One"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fit(*given, config)
 
 
 def test_what_a_caller_has_set_makes_no_difference() -> None:
-    expected = trained(layers=2)
+    expected = short(2)
 
     def others(_: int) -> Run:
         torch.set_float32_matmul_precision("medium")
         with torch.inference_mode(), torch.autocast("cpu"), np.errstate(all="raise"), torch.device("meta"):
-            return trained(layers=2)
+            return train(layers=2)
 
     flag = pyro.infer.util.is_validation_enabled()
     try:
@@ -234,10 +236,6 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_parameters() -> None:
         ({"ndims": 0}, "ndims is 0"),
         ({"prob": 1.5}, "prob is 1.5"),
         ({"layers": 3}, "layers is 3; it must be 1 or 2"),
-        ({"guide": "flwo"}, "guide is 'flwo'; it must be one of"),
-        ({"guide": "two_layer"}, "belongs to 2 layer"),
-        ({"objective": "nope"}, "objective is 'nope'"),
-        ({"preset": "nope"}, "preset is 'nope'"),
         ({"seed": -1}, "seed is -1"),
         ({"steps": 0}, "steps is 0"),
         ({"lr": 0.0}, "lr is 0.0"),
@@ -249,13 +247,6 @@ def test_configurations_that_are_wrong(change: dict, message: str) -> None:
         Config(**change)
 
 
-def test_data_of_another_configuration() -> None:
-    config = Config(ndims=3, steps=1)
-    model, guide, _ = build(config)
-    with pytest.raises(InputError, match=r"data is OneBitData\(ndims=3, prob=0\.2, .*; the configuration's is One"):
-        fit(model, guide, OneBitData(3, 0.2), config)
-
-
 @pytest.mark.parametrize(
     ("layers", "ndims", "seen"),
     [(1, 1000, 64), (1, 100_000, 32), (2, 100, 128), (2, 1000, 16), (2, 2000, 8), (2, 100_000, 8)],
@@ -264,25 +255,18 @@ def test_the_decoder_sees_as_many_particles_as_it_can_pay_for(layers: int, ndims
     assert RECIPES["default"](layers).seen(ndims) == seen
 
 
-def test_on_step_is_told_every_step() -> None:
-    config = Config(**SHORT)
-    steps: list[int] = []
-    fit(*build(config), config, on_step=steps.append)
-    assert steps == list(range(30))
-
-
 def test_an_outcome_that_cannot_be_judged_keeps_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ArithmeticError("quadrature did not settle")
 
     monkeypatch.setattr("pyro_onebit.training.run.evaluate", refuse)
     with pytest.raises(TrainingError, match="did not settle") as caught:
-        trained()
+        train()
     assert caught.value.run.history["step"][-1] == 29
     assert caught.value.run.metrics == {}
 
 
-@pytest.mark.parametrize(("layers", "objective"), [(1, "elbo"), (2, "stl"), (1, "rws")])
+@pytest.mark.parametrize(("layers", "objective"), [(2, "stl"), (1, "rws")])
 def test_in_double_precision(layers: int, objective: str, tmp_path: Path) -> None:
     config = Config(ndims=3, layers=layers, objective=objective, steps=10, dtype="float64", seed=SEED)
     run = fit(*build(config), config)
