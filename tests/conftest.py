@@ -14,23 +14,10 @@ from torch import nn
 from torch.distributions import Independent
 from torch.nn.functional import logsigmoid
 
-from pyro_onebit import (
-    GUIDES,
-    MODELS,
-    OBJECTIVES,
-    RECIPES,
-    BitsData,
-    Config,
-    OneLayerGuide,
-    Run,
-    build,
-    exact,
-    fit,
-    load_run,
-    save_run,
-)
+from pyro_onebit import BitsData, Config, OneLayerGuide, Run, build, exact, fit, load_run, save_run
 from pyro_onebit.data import words_of
 from pyro_onebit.distributions import standard_normal
+from pyro_onebit.registry import REGISTRIES
 from pyro_onebit.studies import run_name
 
 # Processes side by side, each with all the cores' threads, are many times slower. And how a sum is split among
@@ -235,7 +222,7 @@ def ladder(request: pytest.FixtureRequest) -> Ladder:
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
     """What a test registers is gone after it."""
-    kept = [(registry, dict(registry)) for registry in (GUIDES, MODELS, OBJECTIVES, RECIPES)]
+    kept = [(registry, dict(registry)) for registry in REGISTRIES.values()]
     yield
     for registry, entries in kept:
         registry.clear()

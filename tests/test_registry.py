@@ -1,6 +1,7 @@
 """What is registered is known everywhere: to configurations, the command line, errors, and other processes."""
 
 import json
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -12,13 +13,9 @@ from pyro.infer import Trace_ELBO
 
 from pyro_onebit import (
     GUIDES,
-    MODELS,
-    OBJECTIVES,
-    RECIPES,
     Config,
     GaussianGuide,
     InputError,
-    OneLayerModel,
     build,
     register_guide,
     register_model,
@@ -26,7 +23,7 @@ from pyro_onebit import (
     register_recipe,
 )
 from pyro_onebit.cli import main
-from pyro_onebit.registry import Registry
+from pyro_onebit.registry import REGISTRIES, Registry
 
 REGISTERS = {
     "guide": register_guide,
@@ -39,8 +36,7 @@ REGISTERS = {
 @pytest.mark.parametrize("field", REGISTERS)
 def test_a_name_is_one_things(field: str) -> None:
     register = REGISTERS[field]
-    known = {"guide": GUIDES, "model": MODELS, "objective": OBJECTIVES, "preset": RECIPES}[field]
-    taken = next(iter(known))
+    taken = next(iter(REGISTRIES[field]))
 
     class Mine(GaussianGuide):
         layers = 1
@@ -91,11 +87,6 @@ def test_a_misspelt_declaration_is_an_error(name: str, value: object) -> None:
     ):
         register_guide("mine")(type("Mine", (GaussianGuide,), {name: value}))
     assert "mine" not in GUIDES
-
-
-def test_a_guide_extends_guide() -> None:
-    with pytest.raises(InputError, match="does not extend Guide"):
-        register_guide("mine")(OneLayerModel)
 
 
 def test_a_guide_learns_its_model() -> None:
@@ -172,26 +163,12 @@ if __name__ == "__main__":
 
 def test_other_processes_know_what_a_script_registers(tmp_path: Path) -> None:
     """A guide, a model, an objective and a recipe of a user's script, in two worker processes."""
-    import subprocess
-
     script = tmp_path / "mine.py"
     script.write_text(textwrap.dedent(SCRIPT))
     own = ["--models", "mine", "--guides", "laplace", "--objectives", "my_elbo", "--preset", "short"]
-    grid = [
-        "--ndims",
-        "2",
-        "--layers",
-        "1",
-        "--seeds",
-        "0",
-        "1",
-        "--jobs",
-        "2",
-        "--quiet",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run([sys.executable, str(script), "study", *grid, *own], capture_output=True, text=True)
+    grid = ["study", "--ndims", "2", "--layers", "1", "--seeds", "0", "1", "--jobs", "2", "--quiet", "--out"]
+    command = [sys.executable, str(script), *grid, str(tmp_path / "out"), *own]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "out" / "results.csv")
     assert table[["model", "guide", "objective", "steps"]].drop_duplicates().values.tolist() == [

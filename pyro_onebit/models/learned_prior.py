@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pyro
 from torch import Tensor
@@ -18,8 +18,6 @@ class LearnedPriorModel(Model):
 
     Arguments: as for `OneLayerModel`.
     """
-
-    layers: ClassVar[int] = 1
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = ONE_LAYER) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pyro
 from torch import Tensor
@@ -23,8 +23,6 @@ class OneLayerModel(Model):
         prob: Probability of codeword 1 in the data; it sets where training starts.
         arch: The networks.
     """
-
-    layers: ClassVar[int] = 1
 
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = ONE_LAYER) -> None:
         super().__init__()

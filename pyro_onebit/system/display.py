@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-__all__ = ["Shown", "progress"]
-
 
 def progress(iterable: Iterable[Any] | None = None, *, quiet: bool, **settings: Any) -> Any:
     """A tqdm bar, unless it is to be quiet, or standard error is neither a terminal nor a notebook's.

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from pyro_onebit.errors import InputError
 
-__all__ = ["available_memory", "check_memory", "uncollected"]
-
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 

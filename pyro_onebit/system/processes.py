@@ -25,8 +25,6 @@ from typing import Any, NoReturn
 from pyro_onebit.errors import InputError
 from pyro_onebit.system.memory import uncollected
 
-__all__ = ["Lost", "imported_ahead", "in_processes"]
-
 _Task = tuple[Any, ...]
 _Hear = Callable[[_Task, Any], None]
 #: One thread each: several processes, each with all the cores' threads, are many times slower.
