@@ -1,4 +1,4 @@
-"""Programs that are brought along: functions and densities as modules, what is known of them, where they are from."""
+"""Programs that users bring: functions and densities as modules, what is known of them, where they are from."""
 
 from __future__ import annotations
 

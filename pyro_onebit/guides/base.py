@@ -38,8 +38,8 @@ class Guide(Program):
     #: Whether its parameters move where its density is zero.
     moving_support: ClassVar[bool] = False
 
-    #: Takes rows x ``(rows, ndims)``, what is drawn before it ``(rows, 1)``, or both, to a Distribution of one number
-    #: a row, Pyro's, torch's or zuko's (`distributions.per_row`); what it takes, its factorisation says.
+    #: Takes rows x ``(rows, ndims)``, the latent drawn before it ``(rows, 1)``, or both, as its factorisation says, to
+    #: a Distribution of one number per row, Pyro's, torch's or zuko's (`distributions.per_row`).
     q_z1: Callable[..., Any]
     #: With two layers: likewise.
     q_z2: Callable[..., Any]

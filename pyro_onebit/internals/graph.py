@@ -66,7 +66,7 @@ class _Recorder(TorchDispatchMode):
         return result
 
 
-#: With a mask as an index, the shape of what these give or take hangs on how many elements it picks.
+#: With a mask as an index, the shape of what these give or take depends on how many elements it picks.
 _SHAPED_BY_VALUES = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default}
 
 
@@ -78,7 +78,7 @@ def record(f: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> Callable[[Te
     Relied on: a `TorchDispatchMode` sees every operation, the backward pass's too; an operation that draws or writes
     says so; `torch.jit.trace` runs an FX graph without Python, and says that it will go: then the graph runs in Python,
     by torch's own functions, which take the arguments of the operations that are called like them. On a GPU a CUDA
-    graph is replayed, whose results are the same tensors each time, and which draws anew.
+    graph is replayed, whose results are the same tensors each time, with new noise in them.
 
     Raises:
         NotCompilableError: If a tensor's value is read, or elements are picked by a mask.

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class WhereForMasks(TorchFunctionMode):
-    """Lets ``a[mask] = b[mask]`` choose elementwise, so that no shape hangs on values and a step can be compiled."""
+    """Lets ``a[mask] = b[mask]`` choose elementwise, so that no shape depends on values and a step can be compiled."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.__getitem__, Tensor.__setitem__) and getattr(args[1], "dtype", None) == torch.bool:

@@ -55,7 +55,7 @@ class TransportNet(Network):
         super().__init__(1, arch.width_z, [1, 1], arch, prob, context_dim)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
-        """Draw initial weights anew and set the skips."""
+        """Redraw the initial weights and set the skips."""
         super().reset_parameters(start, prob)
         spread_bends(self.net)
         scales = start.scales(prob, self.repeats)

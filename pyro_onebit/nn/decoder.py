@@ -33,7 +33,7 @@ class BernoulliNet(Network):
         self._keep(zero=torch.zeros(one.shape).masked_fill(one, -torch.inf))
 
     def reset_parameters(self, start: Start, prob: float) -> None:
-        """Draw initial weights anew and set the skips."""
+        """Redraw the initial weights and set the skips."""
         super().reset_parameters(start, prob)
         odds = zip(*start.odds(prob, self.repeats), strict=True)
         self._set(**dict(zip(("centre", "offset", "slope", "bend"), odds, strict=True)))

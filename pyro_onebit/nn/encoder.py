@@ -30,7 +30,7 @@ class RowNet(Network):
         self._keep(words=torch.tensor(words_of(len(self.blocks)), dtype=torch.get_default_dtype()))
 
     def reset_parameters(self, start: Start, prob: float) -> None:
-        """Draw initial weights anew and set the skips."""
+        """Redraw the initial weights and set the skips."""
         super().reset_parameters(start, prob)
         self._set(places=start.means(prob, self.repeats), variance_biases=_biases(start.scales(prob, self.repeats)))
         with torch.no_grad():
@@ -81,7 +81,7 @@ class MixtureNet(RowNet):
         super().__init__(ndims, [components] * 3, arch, prob)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
-        """Draw initial weights anew and set the skips."""
+        """Redraw the initial weights and set the skips."""
         super().reset_parameters(start, prob)
         order = self.places.argsort(stable=True)
         half = len(order) // 2
@@ -113,7 +113,7 @@ class MixturePriorNet(Network):
         super().__init__(1, arch.width_x, [2 ** max(1, len(arch.repeats))] * 3, arch, prob)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
-        """Draw initial weights anew and set the skips."""
+        """Redraw the initial weights and set the skips."""
         super().reset_parameters(start, prob)
         self._set(variance_biases=_biases(start.scales(prob, self.repeats)), means=start.means(prob, self.repeats))
 
@@ -158,7 +158,7 @@ class TruncatedNet(RowNet):
         self.heaviest = max(range(len(self.repeats)), key=lambda j: self.repeats[j])
 
     def reset_parameters(self, start: Start, prob: float) -> None:
-        """Draw initial weights anew and set the skips."""
+        """Redraw the initial weights and set the skips."""
         super().reset_parameters(start, prob)
         if len(self.repeats) > 1:
             self._set(ends=start.ends(prob, self.repeats))

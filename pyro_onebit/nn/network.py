@@ -51,7 +51,7 @@ class Network(nn.Module):
         self.reset_parameters(arch.start, prob)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
-        """Draw initial weights anew and set the skips."""
+        """Redraw the initial weights and set the skips."""
         if self.context is not None:
             self.context.reset_parameters()
             with torch.no_grad():

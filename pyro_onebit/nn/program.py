@@ -40,7 +40,7 @@ class Program(nn.Module):
             pyro.module(self._store_name, self)
 
     def reset_parameters(self, start: Start, prob: float) -> None:
-        """Draw initial weights anew and set the skips, here and in every network within."""
+        """Redraw the initial weights and set the skips, here and in every network within."""
         for module in self.modules():
             if isinstance(module, Network):
                 module.reset_parameters(start, prob)

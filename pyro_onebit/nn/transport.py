@@ -13,7 +13,7 @@ from torch.special import ndtri
 from pyro_onebit.distributions import ndtr
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-#: Standard deviations of the outer modes beyond which the map goes on as a straight line.
+#: Standard deviations of the outer modes beyond which the map continues as a straight line.
 _REACH = 7.5
 #: Places at which the map is tabulated for its inverse, and Newton steps from there: to the last digits.
 _PLACES, _NEWTON_STEPS = 2048, 2

@@ -52,10 +52,10 @@ def check_memory(needed: float, what: str) -> None:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Within, nothing looks for garbage, nor later among what is there at the end.
+    """Within, no garbage is collected; what exists at the end is never searched for it.
 
-    Importing makes next to none, and takes a third longer where one looks; and to go through all that torch and others
-    have brought takes a quarter of a second each time.
+    Importing makes next to none, and takes a third longer with the collector on; to search all that torch and others
+    have created takes a quarter of a second each time.
     """
     collects = gc.isenabled()
     gc.disable()

@@ -29,7 +29,7 @@ _Task = tuple[Any, ...]
 _Hear = Callable[[_Task, Any], None]
 #: One thread each: several processes, each with all the cores' threads, are many times slower.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-#: At least so often (seconds) it is seen whether a process is there still.
+#: Seconds after which, at the latest, it is checked again whether a process still exists.
 _LOOK = 1.0
 
 
@@ -92,7 +92,7 @@ def in_processes(
         processes: Their number.
         limit: Seconds that a task may take.
         hear: Called with a task and what it says while it is done; then the function has a last argument, which it
-            calls to say it: a few times a second at most, for nobody may be reading.
+            calls to say it: at most a few times per second, since nobody may be reading.
 
     Raises:
         InputError: If processes end before they have begun.
@@ -165,7 +165,7 @@ class _Nursery:
             theirs.close()
 
     def fork(self) -> Connection:
-        """A pipe to a process that is forked as soon as all is imported; if none can be, it is at its end."""
+        """A pipe to a process that is forked as soon as all is imported; if none can be, the pipe is closed."""
         pipe, theirs = Pipe()
         with theirs, suppress(OSError):
             socket.send_fds(self._control, [b" "], [theirs.fileno()])
@@ -195,16 +195,16 @@ def fork_on_demand(control: int, imported: tuple[str, ...]) -> NoReturn:
 
 
 class _Worker:
-    """One process, seen from here."""
+    """A process, as seen from this one."""
 
     def __init__(self, nursery: _Nursery) -> None:
-        #: What it is at; None: at its beginning, of which it says when it is done, and who it is.
+        #: What it works at; None: it is starting, and sends its process's number when it is ready.
         self.task: _Task | None = None
         self._since, self._id = math.inf, 0
         self.pipe = nursery.fork()
 
     def give(self, function: Callable[..., Any], task: _Task, heard: bool) -> None:
-        """Hand it a task, and say whether it is heard while it is at it."""
+        """Hand it a task, and say whether it is heard meanwhile."""
         import cloudpickle
 
         self.task, self._since = task, time.monotonic()
@@ -231,7 +231,7 @@ class _Worker:
         return (Lost.LATE,) if late else None
 
     def end(self) -> None:
-        """End it, whatever it is at."""
+        """End it, whatever it is doing."""
         with suppress(EOFError, OSError):
             # What its nursery forked it does not forget while it lives: no other process has its number.
             if self._id:
@@ -254,7 +254,7 @@ def serve(pipe: int) -> NoReturn:
 
     # A program's own processes must not hold it open.
     os.set_inheritable(pipe, False)
-    # When the process at the pipe's other end is gone, it ends, whatever a task is at by then.
+    # When the process at the pipe's other end is gone, this one ends, also in the middle of a task.
     other_end = select.poll()
     other_end.register(pipe, 0)
     Thread(target=lambda: other_end.poll() and os._exit(1), daemon=True).start()

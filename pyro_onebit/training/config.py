@@ -24,11 +24,9 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: The model and the guide that a number of layers is trained with if none is named.
 DEFAULT_MODELS = {1: "one_layer", 2: "two_layer"}
 DEFAULT_GUIDES = {1: "gaussian", 2: "two_layer"}
-#: What a row of results repeats of a run's configuration.
+#: The fields of a run's configuration that are columns of its row of results.
 IDENTITY = ("layers", "ndims", "bits", "repeats", "prob", "model", "guide", "objective", "seed")
-
-
-#: What an objective is trained on that takes several independent samples a row, unless the preset has rows.
+#: An objective that takes several independent samples per row is trained on so many, unless the preset has rows.
 _ROWS, _SAMPLES = 100, 8
 #: At a thousand steps a second, eleven days.
 _MAX_STEPS = 10**9
@@ -116,7 +114,7 @@ class Config(RunSettings):
     def recipe(self) -> Recipe:
         """The recipe that it is trained by: its preset's, with what its guide and the configuration change.
 
-        With one dimension a bit there is nothing for a latent to make agree: without one the loss is the
+        With one dimension per bit there is nothing for a latent to make agree: without one the loss is the
         entropy, and no loss is lower. Then no bit is planted.
         """
         recipe: Recipe = RECIPES[self.preset](self.layers)

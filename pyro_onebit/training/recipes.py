@@ -43,12 +43,12 @@ class Recipe:
 
     Arguments:
         arch: The networks.
-        objective: What is maximised, by name.
+        objective: Name of what is maximised.
         steps: Steps of the optimiser, those of the first stage included; a guide takes as many times these as its
             `effort` says.
         lr: Learning rate of the first step after the first stage.
         lr_final: What it decays to.
-        particles: Lattice particles a codeword and step; None trains on a batch of `rows` with independent noise.
+        particles: Lattice particles per codeword and step; None trains on a batch of `rows` with independent noise.
         samples: Independent samples of the latents for each of those rows.
         logits: How many logits a step computes. Where `particles` would need more, the decoder sees fewer of
             them (`seen`), and the others take part in the KL terms alone.

@@ -60,7 +60,7 @@ class CompiledELBO(_Estimator):
     """What ``SVI(..., loss_and_grads=...)`` takes, for one model, one guide and rows of one shape.
 
     Handlers around the construction are part of what is recorded; later ones are without effect.
-    Noise is drawn anew at each call, from torch's generator; the construction leaves it as it was.
+    Each call draws new noise from torch's generator, which the construction leaves as it was.
 
     Arguments:
         elbo: A `Trace_ELBO` with vectorised particles.
@@ -106,7 +106,7 @@ class CompiledELBO(_Estimator):
                 grads = torch._foreach_mul(grads, (clip / (norm + 1e-6)).clamp(max=1.0))
             return torch.stack([norm, *terms.values()]), *grads
 
-        # Arguments' checks are no part of a step.
+        # A step does not check arguments.
         with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
             self._graph = record(loss_and_grads, x)
         keep_freed_memory()
