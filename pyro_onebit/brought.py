@@ -21,7 +21,7 @@ from pyro_onebit.data import BitsData, make_data
 from pyro_onebit.distributions import per_row
 from pyro_onebit.errors import InputError
 from pyro_onebit.quadrature import refine
-from pyro_onebit.registry import MODELS, RECIPES, REGISTRIES, Registry, origin_of
+from pyro_onebit.registry import RECIPES, REGISTRIES, Registry, origin_of
 
 __all__ = ["ByHand", "DensityGuide", "FunctionProgram", "as_module", "check_known", "name_of", "origins_of"]
 
@@ -192,8 +192,7 @@ class ByHand:
         Raises:
             InputError: If nothing is registered by that name, or it cannot be made as `build` makes it.
         """
-        kind = registry.kind
-        name = self.model if kind == MODELS.kind else self.guide
+        kind, name = registry.kind, getattr(self, registry.kind)
         if name in registry:
             try:
                 arch = replace(RECIPES["default"](self.layers).arch, repeats=self.repeats or ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from scipy.special import ndtri
@@ -218,7 +218,7 @@ class Architecture:
     average: bool = False
     transport: bool = False
     repeats: tuple[int, ...] = ()
-    start: Start = field(default=PLAIN)
+    start: Start = PLAIN
 
     def __post_init__(self) -> None:
         for name, most in (("width_x", _WIDEST), ("width_z", _WIDEST), ("hidden_layers", _DEEPEST)):

@@ -1,6 +1,5 @@
 """Every registered guide, the reference ones included, by one set of tests."""
 
-import copy
 import math
 from collections.abc import Callable
 from functools import cache
@@ -151,25 +150,6 @@ def test_the_oracles_loss_is_the_evidence(trained: Callable[..., Run]) -> None:
     assert figures["kl_posterior"] == pytest.approx(0.0, abs=1e-8)
 
 
-def test_at_the_oracle_sticking_the_landing_is_silent(trained: Callable[..., Run]) -> None:
-    """log w is the same for every z, so that its gradient in z, all that STL leaves, is zero to rounding."""
-    run = trained(1, 5)
-    model, oracle = copy.deepcopy(run.model).double(), GUIDES["oracle"](5)
-    oracle.bind_model(model)
-    x = run.data.codewords.double()
-    torch.manual_seed(0)
-    q = oracle.q_z1(x)
-    z = q.rsample((200,)).requires_grad_()
-    log_w = exact_log_joint(model, x, z) - q.log_prob(z)
-    [gradient] = torch.autograd.grad(log_w.sum(), z)
-    assert float(gradient.abs().max()) < 1e-9
-    assert float((log_w - log_w[0]).detach().abs().max()) < 1e-9
-
-
-def exact_log_joint(model: nn.Module, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    return torch.distributions.Normal(0.0, 1.0).log_prob(z).squeeze(-1) + model.p_x(z).log_prob(x)
-
-
 def test_the_prior_leaves_nothing_to_the_latent() -> None:
     config = Config(ndims=3, guide="prior", seed=SEED)
     assert fit(*build(config), config).metrics["loss"] == pytest.approx(3 * math.log(2), abs=1e-3)
@@ -251,7 +231,7 @@ def test_a_guide_that_cannot_be_compiled_is_trained_as_it_is(guide: type) -> Non
     assert set(run.history) == {"stage", "step", "loss", "lr"}
 
 
-@pytest.mark.parametrize("ndims", [1, 2, 30])
+@pytest.mark.parametrize("ndims", [1, 30])
 @pytest.mark.parametrize("prob", [0.5, 0.1])
 def test_the_more_a_guide_may_depend_on_the_lower_its_limit(ndims: int, prob: float) -> None:
     """A top-down guide can be a mean field, and that one a one-layer guide under a z2 that nobody uses."""

@@ -1,11 +1,12 @@
 """What is shown while one works: a line, and a table in a notebook."""
 
+from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
 import torch
 
-from pyro_onebit import Config, InputError, build, diagnostics, exact, fit, register_guide
+from pyro_onebit import Config, InputError, Run, build, diagnostics, exact, fit, register_guide
 from pyro_onebit.guides import GaussianGuide
 from pyro_onebit.system import progress
 
@@ -22,13 +23,13 @@ class Cells(HTMLParser):
         self.texts.append(data)
 
 
-def test_a_line_and_a_table() -> None:
-    config = Config(ndims=3, layers=2, steps=3)
-    run = fit(*build(config), config)
-    joint = exact.solve_joint(run.model, run.guide, run.data, run.truth)
+def test_a_line_and_a_table(
+    trained: Callable[..., Run], solved: Callable[..., tuple[exact.Truth, exact.Joint]]
+) -> None:
+    run, (truth, joint) = trained(2, 5), solved(2, 5)
     calibration = diagnostics.simulate_calibration(run.model, run.guide, run.data, 20)
-    samples = diagnostics.compare_samples(run.truth, torch.randn(9, 2))
-    for shown in (run, run.truth, joint, joint.z1, calibration, samples):
+    samples = diagnostics.compare_samples(truth, torch.randn(9, 2))
+    for shown in (run, truth, joint, joint.z1, calibration, samples):
         assert repr(shown).startswith(f"{type(shown).__name__}(")
         assert len(repr(shown)) < 250
         assert "\n" not in repr(shown)

@@ -240,6 +240,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_parameters() -> None:
         ({"steps": 0}, "steps is 0"),
         ({"lr": 0.0}, "lr is 0.0"),
         ({"lr": math.nan}, "lr is nan"),
+        ({"schedule": "steep"}, "schedule is 'steep'; it must be one of exponential, linear"),
     ],
 )
 def test_configurations_that_are_wrong(change: dict, message: str) -> None:

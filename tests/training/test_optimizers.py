@@ -97,8 +97,3 @@ def test_schedules(schedule: str, expected: list[float]) -> None:
         rates.append(optimizer.lr)
         optimizer(None)
     assert rates[::5] == pytest.approx(expected)
-
-
-def test_a_schedule_that_there_is_not() -> None:
-    with pytest.raises(InputError, match="schedule is 'steep'; it must be one of exponential, linear"):
-        Config(schedule="steep")

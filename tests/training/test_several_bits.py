@@ -4,6 +4,7 @@ Of guides `tests/guides` says so.
 """
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -129,9 +130,8 @@ def test_a_run_of_two_bits_is_as_good_as_it_can_be() -> None:
     assert posterior["codeword"].values.tolist() == ["00", "01", "10", "11"]
 
 
-def test_a_run_of_a_version_without_bits_has_one() -> None:
-    config = Config(ndims=3, steps=1)
-    metrics = fit(*build(config), config).metrics
+def test_a_run_of_a_version_without_bits_has_one(trained: Callable[..., Run]) -> None:
+    metrics = trained(1, 5).metrics
     old = {name: value for name, value in metrics.items() if name not in ("bits", "repeats")}
     assert complete_metrics(old) == complete_metrics(metrics)
 
