@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import pyro
 import torch
 from pyro.infer import SVI
-from torch import nn
 
 from pyro_onebit.data import BitsData
 from pyro_onebit.errors import InputError, ProgramError, TrainingError
@@ -26,7 +25,7 @@ from pyro_onebit.system import progress
 from pyro_onebit.training.config import DTYPES, Config
 from pyro_onebit.training.optimizers import OneOptimizer, check_like
 from pyro_onebit.training.recipes import Recipe
-from pyro_onebit.training.run import Checkpoint, Run, build, check_bits, first_layer, learned_start
+from pyro_onebit.training.run import Checkpoint, Run, check_built, first_layer, learned_start
 from pyro_onebit.training.step import check_step, make_estimator
 
 #: A history has about this many rows, whatever the number of steps.
@@ -70,20 +69,7 @@ def fit(
         TrainingError: If a loss, a gradient or the outcome's exact figures are not finite.
         InputError: If `data`, `model` or `guide` is not the configuration's, or a step needs more memory than there is.
     """
-    check_bits(data)
-    if (data.repeats, data.bit_probs) != (config.data.repeats, config.data.bit_probs):
-        raise InputError(f"data is {data}; the configuration's is {config.data}")
-    own_model, own_guide, _ = build(config)
-    for what, given, own in (("model", model, own_model), ("guide", guide, own_guide)):
-        # Not a subclass, which may compute something else and would be saved, and loaded, as what it is not.
-        if type(given) is not type(own):
-            again = " as it was registered again since" if type(given).__name__ == type(own).__name__ else ""
-            raise InputError(
-                f"{what} is a {type(given).__name__}; the configuration has {type(own).__name__}{again}; take what "
-                f"`build(config)` gives"
-            )
-        if _shapes(given) != _shapes(own):
-            raise InputError(f"{what} has other networks than the configuration's; take what `build(config)` gives")
+    check_built(model, guide, data, config)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', and torch finds none here; take 'cpu'")
     check_step(config)
@@ -106,10 +92,6 @@ def fit(
         except ArithmeticError as error:
             raise TrainingError(f"{error}; the last parameters before it are kept", run) from None
     return run
-
-
-def _shapes(program: nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in program.state_dict().items()}
 
 
 def _is_worse_than_no_latent(run: Run) -> bool:

@@ -175,6 +175,29 @@ def build(config: Config, recipe: Recipe | None = None) -> tuple[Model, Guide, B
     return model, guide, data
 
 
+def check_built(model: Model, guide: Guide, data: BitsData, config: Config) -> None:
+    """Refuse what is not as `build` makes it from a configuration.
+
+    Raises:
+        InputError: If it is not.
+    """
+    check_bits(data)
+    own_model, own_guide, own_data = build(config)
+    if (data.repeats, data.bit_probs) != (own_data.repeats, own_data.bit_probs):
+        raise InputError(f"data is {data}; the configuration's is {own_data}")
+    for what, given, own in (("model", model, own_model), ("guide", guide, own_guide)):
+        # Not a subclass, which may compute something else and would be saved, and loaded, as what it is not.
+        if type(given) is not type(own):
+            again = " as it was registered again since" if type(given).__name__ == type(own).__name__ else ""
+            raise InputError(
+                f"{what} is a {type(given).__name__}; the configuration has {type(own).__name__}{again}; take what "
+                f"`build(config)` gives"
+            )
+        shapes, own_shapes = ({name: t.shape for name, t in one.state_dict().items()} for one in (given, own))
+        if shapes != own_shapes:
+            raise InputError(f"{what} has other networks than the configuration's; take what `build(config)` gives")
+
+
 def first_layer(model: Model, guide: Guide, data: BitsData) -> tuple[Model, Guide]:
     """The one-layer model and guide of a model's and a guide's own networks next to x: what a first stage trains."""
     first, encoder = OneLayerModel(data.ndims, data.prob), OneLayerGuide()
