@@ -139,7 +139,6 @@ def answer(verdicts: dict[str, str]) -> str:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Judge each case, compare, answer."""
     warnings.simplefilter("ignore")
     print(f"The independent rule agrees with closed forms and scipy.integrate.quad to {agreement():.1e}.")
     cases = [case for case in all_cases() if any(part in case.name for part in args.cases)]
@@ -160,7 +159,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

@@ -16,12 +16,12 @@ import argparse
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import parser_of_looks, tell, write
+from common import parser_of_looks, spaced, tell, write
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -38,7 +38,7 @@ LOOKS = 16
 def train(config: Config) -> tuple[Run, list[dict[str, Any]]]:
     """A run, and the rate of its codec along the way."""
     model, guide, data = build(config)
-    steps = {int(s) - 1 for s in np.geomspace(1, config.recipe.steps, LOOKS).round()}
+    steps = {count - 1 for count in spaced(config.recipe.steps, LOOKS)}
     seen: list[tuple[int, float, Any]] = []
     spent, last = 0.0, time.perf_counter()
 
@@ -61,9 +61,14 @@ def _names(run: Run) -> dict[str, Any]:
     return {"ndims": run.config.ndims, "guide": run.config.guide, "prob": run.config.prob}
 
 
+def source(run: Run, args: argparse.Namespace) -> np.ndarray:
+    """The stream, the same each time."""
+    return (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
+
+
 def measure(run: Run, args: argparse.Namespace) -> dict[str, Any]:
     """A stream there and back: what it takes, and what it should."""
-    samples = (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
+    samples = source(run, args)
     ones = float(samples.mean())
     tell(f"{run.config.guide}, n = {run.config.ndims}: a stream of {args.samples} samples, there and back")
     codec = Codec(run.model, run.guide, run.data, seed=args.seed)
@@ -104,23 +109,21 @@ def _net(codec: Codec, samples: np.ndarray) -> tuple[float, tuple[float, float]]
 def lengths(run: Run, args: argparse.Namespace) -> tuple[list[int], list[int]]:
     """Bits of streams of more and more samples, the initial bits included."""
     codec = Codec(run.model, run.guide, run.data, seed=args.seed)
-    samples = (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
-    counts = sorted({int(k) for k in np.geomspace(1, min(10_000, args.samples), 13).round()})
+    samples = source(run, args)
+    counts = spaced(min(10_000, args.samples), 13)
     return counts, [codec.bits(codec.encode(samples[:count])) for count in counts]
 
 
-def answer(rows: Sequence[dict[str, Any]]) -> str:
-    sentences = []
+def answer(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         off = abs(row["net"] - row["of_stream"]) / max(row["standard_error"], 1e-12)
-        sentences.append(
+        yield (
             f"{row['guide']}, n = {row['ndims']}: {row['net']:.4f} ± {row['standard_error']:.4f} bits a sample, where "
             f"summation says {row['of_stream']:.4f} ({off:.1f} standard errors off) and the loss {row['loss']:.4f}; "
             f"the source's entropy is {row['entropy']:.4f}. Of the difference to the loss the grids make "
             f"{row['discretisation']:+.4f}, whole multiples of 2^-24 {row['leak']:+.4f}. Without dither: "
             f"{row['naive']:.4f}."
         )
-    return "\n".join(sentences)
 
 
 def draw(
@@ -138,16 +141,13 @@ def draw(
     sizes = sorted({row["ndims"] for row in rows})
     styles = dict(zip(sizes, ("-", "--", ":", "-.") * len(sizes), strict=False))
     entropy = rows[0]["entropy"]
-    for row in rows:
-        look: dict[str, Any] = {"color": colours[row["guide"]], "marker": markers[row["guide"]], "ms": 3}
-        look["ls"] = styles[row["ndims"]]
-        own = [r for r in training if (r["ndims"], r["guide"]) == (row["ndims"], row["guide"])]
-        over_time.plot([r["seconds"] for r in own], [r["rate"] - entropy for r in own], **look)
-        own = [r for r in bins if (r["ndims"], r["guide"]) == (row["ndims"], row["guide"])]
-        label = f"{row['guide']}, $n = {row['ndims']}$"
-        over_bins.plot([r["bins"] for r in own], [r["rate"] - entropy for r in own], **look, label=label)
     for row, counts, totals in streams:
-        look = {"color": colours[row["guide"]], "marker": markers[row["guide"]], "ms": 3, "ls": styles[row["ndims"]]}
+        ndims, guide = row["ndims"], row["guide"]
+        look: dict[str, Any] = {"color": colours[guide], "marker": markers[guide], "ms": 3, "ls": styles[ndims]}
+        for axes, x, table in ((over_time, "seconds", training), (over_bins, "bins", bins)):
+            own = [r for r in table if (r["ndims"], r["guide"]) == (ndims, guide)]
+            label = f"{guide}, $n = {ndims}$"
+            axes.plot([r[x] for r in own], [r["rate"] - entropy for r in own], **look, label=label)
         length.plot(counts, np.array(totals) / counts, **look)
     initial = np.geomspace(1, max(counts[-1] for _, counts, _ in streams), 50)
     length.plot(initial, rows[0]["initial_bits"] / initial + entropy, color=GREY, lw=1, label="initial bits + entropy")
@@ -184,7 +184,6 @@ def draw(
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train or load, code, sum, draw, answer."""
     runs, training = [load_run(path) for path in args.run], []
     if not args.run:
         # What a process does for the first time takes seconds that are no run's own.
@@ -214,7 +213,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = parser_of_looks(__doc__, "bits_back", ndims=(5, 1000))
     parser.add_argument("--guides", nargs="+", default=["gaussian", "two_layer", "truncated"])
     parser.add_argument("--samples", type=int, default=100_000, help="length of the stream")

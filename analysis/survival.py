@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,14 +173,12 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def answer(rows: Sequence[dict[str, Any]]) -> str:
-    sentences = []
+def answer(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for section in SECTIONS:
         own = [row for row in rows if row["section"] == section]
         if own:
             same = sum(row["same"] for row in own)
-            sentences.append(f"{section}: {same} of {len(own)} ended with the undisturbed study's results.csv.")
-    return "\n".join(sentences)
+            yield f"{section}: {same} of {len(own)} ended with the undisturbed study's results.csv."
 
 
 def main(args: argparse.Namespace) -> None:
@@ -193,7 +191,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=["kills", "cluster"])
     parser.add_argument("--trials", type=int, default=20, help="kills")
