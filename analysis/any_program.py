@@ -7,7 +7,7 @@
 The right answers come from numpy and SciPy (`programs.answers`), not from the package and not from a Pyro program.
 A figure is right if it differs from the right one by at most 1e-6, and for a figure above one nat 1e-6 of it (1e-5 for
 two layers as built and for a guide in single precision). What has an answer may still be refused, and is counted
-apart; what has none must be. Writes ``any_program.csv``, a row a figure, and ``any_program.png``, each figure's error
+apart; what has none must be. Writes ``any_program.csv``, a row per figure, and ``any_program.png``, each figure's error
 against the error that it was given with; prints the table and the answer. The exit status is 1 if any case is
 silently wrong, or ends in an error that is no refusal.
 """

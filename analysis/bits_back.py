@@ -61,18 +61,11 @@ def _names(run: Run) -> dict[str, Any]:
     return {"ndims": run.config.ndims, "guide": run.config.guide, "prob": run.config.prob}
 
 
-def source(run: Run, args: argparse.Namespace) -> np.ndarray:
-    """The stream, the same each time."""
-    return (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
-
-
-def measure(run: Run, args: argparse.Namespace) -> dict[str, Any]:
+def measure(run: Run, codec: Codec, samples: np.ndarray) -> dict[str, Any]:
     """A stream there and back: what it takes, and what it should."""
-    samples = source(run, args)
     ones = float(samples.mean())
-    tell(f"{run.config.guide}, n = {run.config.ndims}: a stream of {args.samples} samples, there and back")
-    codec = Codec(run.model, run.guide, run.data, seed=args.seed)
-    naive = Codec(run.model, run.guide, run.data, seed=args.seed, dither=False)
+    tell(f"{run.config.guide}, n = {run.config.ndims}: a stream of {len(samples)} samples, there and back")
+    naive = Codec(run.model, run.guide, run.data, seed=codec.seed, dither=False)
     rate = codec.rate
     net, seconds = _net(codec, samples)
     return {
@@ -94,7 +87,7 @@ def measure(run: Run, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _net(codec: Codec, samples: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Bits a sample without the initial ones, and the seconds of encoding and decoding."""
+    """Bits per sample without the initial ones, and the seconds of encoding and decoding."""
     codec.encode(samples[:1000])  # fills the tables that are made when they are first asked for
     start = time.perf_counter()
     words = codec.encode(samples)
@@ -102,15 +95,13 @@ def _net(codec: Codec, samples: np.ndarray) -> tuple[float, tuple[float, float]]
     restored = codec.decode(words, len(samples))
     end = time.perf_counter()
     if not np.array_equal(restored, samples):
-        raise RuntimeError("the stream did not come back")
+        raise RuntimeError("what was decoded is not what was encoded")
     return (codec.bits(words) - codec.initial_bits) / len(samples), (between - start, end - between)
 
 
-def lengths(run: Run, args: argparse.Namespace) -> tuple[list[int], list[int]]:
+def lengths(codec: Codec, samples: np.ndarray) -> tuple[list[int], list[int]]:
     """Bits of streams of more and more samples, the initial bits included."""
-    codec = Codec(run.model, run.guide, run.data, seed=args.seed)
-    samples = source(run, args)
-    counts = spaced(min(10_000, args.samples), 13)
+    counts = spaced(min(10_000, len(samples)), 13)
     return counts, [codec.bits(codec.encode(samples[:count])) for count in counts]
 
 
@@ -165,7 +156,7 @@ def draw(
         over_time.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="expected rate − entropy (bits)")
         over_time.xaxis.set_major_locator(LogLocator())
         over_time.xaxis.set_major_formatter("{x:g}")
-    else:  # of runs that were trained before nothing is known of the way
+    else:  # how runs that were trained before came there is not known
         over_time.set_axis_off()
     over_bins.set(xscale="log", yscale="log", xlabel="bins of the top latent", ylabel="expected rate − entropy (bits)")
     over_bins.set_xticks(BINS, [str(b) for b in BINS])
@@ -204,8 +195,12 @@ def main(args: argparse.Namespace) -> None:
         for run in runs
         for count in BINS
     ]
-    rows = [measure(run, args) for run in runs]
-    streams = [(row, *lengths(run, args)) for run, row in zip(runs, rows, strict=True)]
+    rows, streams = [], []
+    for run in runs:
+        codec = Codec(run.model, run.guide, run.data, seed=args.seed)
+        samples = (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
+        rows.append(measure(run, codec, samples))
+        streams.append((rows[-1], *lengths(codec, samples)))
     args.out.mkdir(parents=True, exist_ok=True)
     write_table(args.out / "bins.csv", pd.DataFrame(bins))
     write_table(args.out / "training.csv", pd.DataFrame(training))

@@ -73,7 +73,7 @@ def obtain(args: argparse.Namespace) -> list[Run]:
 
 
 def trained(configs: Iterable[Config], args: argparse.Namespace, what: str = "") -> list[Run]:
-    """The runs of configurations, trained or there already; one that failed is told, and left out."""
+    """The runs of configurations, existing ones or new; one that failed is reported, and left out."""
     configs = list(dict.fromkeys(configs))
     study = train(configs, args, what)
     paths = [run_path(args.out, config) for config in configs]
@@ -100,7 +100,7 @@ def named(layers: int, ndims: int, prob: float = 0.5) -> str:
 
 
 def tell(line: str) -> None:
-    """Say on standard error what is done now, for it may take minutes."""
+    """Say on standard error what is done now, as it may take minutes."""
     print(line, file=sys.stderr, flush=True)
 
 

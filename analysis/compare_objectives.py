@@ -101,7 +101,7 @@ def draw(rows: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> Fig
         panels[0].plot([row["K"] for row in own], evidence, **{**style, "label": None, "ls": "--", "mfc": "none"})
         for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
             there = [row for row in noise if (row["objective"], row["part"]) == (objective, part)]
-            # What is not told from nought is hollow.
+            # What cannot be told from zero is hollow.
             for is_told, more in ((True, {}), (False, {"mfc": "none", "ls": "none"})):
                 seen = [row for row in there if row["is_told"] == is_told and row["snr"] > 0]
                 axes.plot([row["K"] for row in seen], [row["snr"] for row in seen], **{**style, **more})
@@ -110,7 +110,7 @@ def draw(rows: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> Fig
     for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
         scale = "log" if any(row["snr"] > 0 for row in noise if row["part"] == part) else "linear"
         axes.set(xscale="log", yscale=scale, xlabel="samples $K$", title=f"gradient of the {part}")
-        axes.set_ylabel("signal-to-noise ratio (hollow: not told from 0)")
+        axes.set_ylabel("signal-to-noise ratio (hollow: cannot be told from 0)")
     for axes in panels:
         axes.grid(color=LIGHT)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
@@ -137,7 +137,7 @@ def answer(rows: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> I
         if slopes:
             yield f"The {part}'s signal-to-noise ratio grows as {', '.join(slopes)}."
         if lost:
-            yield f"Not told from nought: {', '.join(lost)}."
+            yield f"Cannot be told from zero: {', '.join(lost)}."
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -5,7 +5,7 @@
 One layer, a Gaussian q(z1|x), several bits. For each codebook runs from random weights and from the analytic start, ten
 seeds each; the order of q's medians, orders that differ by a mirror, a bit's 0 and 1 or bits that weigh the same being
 one; and the lowest loss of a Gaussian in that order and in any (`exact.gaussian_optimum`), which needs no training.
-Writes ``gray_code.csv`` (a row an order), ``runs.csv`` (a row a run) and ``gray_code.png``, prints the table and the
+Writes ``gray_code.csv`` (a row per order), ``runs.csv`` (a row per run) and ``gray_code.png``, prints the table and the
 answer.
 """
 

@@ -3,9 +3,9 @@
     python analysis/reliability.py --seeds 10 --presets default reference
     python analysis/reliability.py --seeds 10 --layers 2 --bits 2 --ndims 10 200     # each bit 5 and 100 times
 
-Writes ``reliability.csv`` (a row a cell), ``runs.csv`` (a row a run) and ``reliability.png`` (a strip
-plot that shows every seed), and prints the table and the answer, of all that is there: cells and seeds that an earlier
-call has trained are not trained again.
+Writes ``reliability.csv`` (a row per cell), ``runs.csv`` (a row per run) and ``reliability.png`` (a strip
+plot that shows every seed), and prints the table and the answer. Cells and seeds that an earlier call has trained are
+not trained again, and are shown as well.
 """
 
 from __future__ import annotations

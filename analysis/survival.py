@@ -5,7 +5,7 @@
 
 *kills*: all processes of a study are killed at random moments, and the same command is given again. *cluster*: a
 Dask scheduler and two workers train a study, and one worker is killed. *disk* (needs the right to mount a small
-file system): a study meets a full disk, and goes on when there is space. Each time ``results.csv`` must equal an
+file system): a study meets a full disk, and resumes when there is space. Each time ``results.csv`` must equal an
 undisturbed study's but for the seconds. Writes ``survival.csv``, which also says how far the unfinished runs' states
 were, and ``survival.png``, and says what came of it.
 """
@@ -74,7 +74,7 @@ def finished(out: Path) -> int:
 
 
 def kills(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row a kill: when, how far the study was, and whether the same came out in the end."""
+    """A row per kill: when, how far the study was, and whether the same came out in the end."""
     expected, duration = undisturbed(args, args.seeds, args.steps)
     rows, chance = [], random.Random(args.seed)
     for trial in range(args.trials):

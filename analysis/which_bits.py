@@ -4,8 +4,8 @@
 
 A bit that is repeated r times, beside others that are repeated more often: I(x_j; z), what z says of it (nats, at most
 ln 2), for the best Gaussian q(z1|x) under its best decoder (`exact.gaussian_optimum`), and for runs that are trained
-from random weights. Writes ``which_bits.csv``, ``runs.csv`` (a row a run) and ``which_bits.png``, prints the table and
-the answer.
+from random weights. Writes ``which_bits.csv``, ``runs.csv`` (a row per run) and ``which_bits.png``, prints the table
+and the answer.
 """
 
 from __future__ import annotations
