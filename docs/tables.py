@@ -54,7 +54,7 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def markdown(table: pd.DataFrame, digits: str = ".4f") -> str:
-    """A table whose columns are named as they are to be read."""
+    """A table whose columns are named as readers see them."""
     return markdown_table(rows_of(table), [Column(str(name), format=digits) for name in table])
 
 
