@@ -13,21 +13,19 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pandas as pd
-from common import parser_of, train, write
+from common import named, parser_of, train, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import RECIPES, Config, Recipe, register_recipe
 from pyro_onebit.nn import PLAIN
-from pyro_onebit.plots import LAYER_NAMES, LIGHT, MARKERS, PALETTE, legend
+from pyro_onebit.plots import LIGHT, MARKERS, PALETTE, legend
 from pyro_onebit.training import FirstStage
 
 WHOLE = "default"
-
-
 #: What identifies a cell of the grid.
 CELL = ["layers", "ndims", "prob"]
 
@@ -89,11 +87,6 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     return cells.agg(seeds=("seed", "size"), **columns, seconds=("seconds", "median")).reset_index()
 
 
-def named(layers: int, ndims: int, prob: float) -> str:
-    """What a cell is called."""
-    return f"{LAYER_NAMES[layers]}, n = {ndims}" + f", p = {prob:g}" * (prob != 0.5)
-
-
 def figure(runs: pd.DataFrame) -> Figure:
     """Every seed's distance from the limit, a line for each variant."""
     names = list(dict.fromkeys(runs["variant"]))
@@ -120,18 +113,15 @@ def figure(runs: pd.DataFrame) -> Figure:
     return result
 
 
-def answer(table: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame) -> Iterator[str]:
     """Which parts matter most, in a sentence."""
     worst = table.pivot(index="variant", columns=CELL, values="worst")
     ratios = (worst / worst.loc[WHOLE]).max(axis=1).drop(WHOLE).sort_values(ascending=False)
     parts = ", ".join(f"{name} {ratio:.3g}" for name, ratio in ratios.items())
-    return (
-        f"The worst seed's distance from the limit, as a multiple of the default's (the largest over cells): {parts}."
-    )
+    yield f"The worst seed's distance from the limit, as a multiple of the default's (the largest over cells): {parts}."
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train, draw, answer."""
     runs = measure(args)
     table = summarise(runs)
     write(args, "ablation", table, figure(runs), answer(table))
@@ -144,7 +134,6 @@ def cell_of(text: str) -> tuple[int, int, float]:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = parser_of(__doc__, "ablation", seeds=10)
     parser.add_argument("--preset", default=WHOLE, choices=[WHOLE, "thorough"], help="whose parts")
     names = list(variants(2, WHOLE))

@@ -14,12 +14,12 @@ answer.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pandas as pd
-from codebooks import judged, train
-from common import parser_of, write
+from codebooks import judged
+from common import parser_of, tell, trained, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Config, Run, diagnostics, exact, register_guide
@@ -45,12 +45,17 @@ def encoder_of(width: int) -> str:
     return f"encoder{width}"
 
 
-def amortisation_of(run: Run) -> tuple[float, float]:
-    """The amortisation gap, and by how much it may be wrong; nats per datum."""
+def figures_of(run: Run) -> dict[str, float]:
+    """The amortisation gap, by how much it may be wrong, and the loss above the optimum; nats per datum."""
+    tell(f"n = {run.config.ndims}, guide {run.config.guide}, seed {run.config.seed}: splitting the gap")
     truth = judged(run)
     joint = exact.solve_joint(run.model, run.guide, run.data, truth)
     split = diagnostics.gap_split(run.model, run.guide, run.data, truth, joint)
-    return float(truth.probs @ split.amortisation), truth.errors["kl_posterior"] + float(truth.probs @ split.spread)
+    return {
+        "gap": float(truth.probs @ split.amortisation),
+        "error": truth.errors["kl_posterior"] + float(truth.probs @ split.spread),
+        "above": run.metrics["loss"] - run.metrics["optimum"],
+    }
 
 
 def configs_of(args: argparse.Namespace, seed: int) -> dict[tuple[str, int], Config]:
@@ -86,46 +91,33 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def answer(table: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame) -> Iterator[str]:
     """By how much the gap grows or shrinks along each, and whether it is more than its error."""
-    sentences = []
     for kind, own in table.groupby("varied", sort=False):
         first, last = own.iloc[0], own.iloc[-1]
         what = TITLES[str(kind)].replace("$", "")
-        sentences.append(
+        yield (
             f"With {what} from {first['value']} to {last['value']} the median amortisation gap goes from "
             f"{first['median']:.2g} to {last['median']:.2g} nats."
         )
     several = table[(table["varied"] != "codewords") | (table["value"] > 2)]
-    sentences.append(
+    yield (
         f"Of more than two codewords it is at least {several['least'].min():.2g} nats in every run, and wrong by at "
         f"most {several['error'].max():.2g}."
     )
-    return "\n".join(sentences)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train, split the gaps, draw, answer."""
-    cells: dict[tuple[str, int], list[Run]] = {}
-    gaps: dict[Config, tuple[float, float]] = {}
-    for seed in args.seeds:
-        for cell, config in configs_of(args, seed).items():
-            [run] = train([config], args, f"seed {seed}, {cell[0]} {cell[1]}")
-            cells.setdefault(cell, []).append(run)
-            if config not in gaps:
-                gaps[config] = amortisation_of(run)
-    rows = []
-    for (kind, value), runs in cells.items():
-        own, errors = (pd.Series(part) for part in zip(*(gaps[run.config] for run in runs), strict=True))
-        loss = pd.Series([run.metrics["loss"] - run.metrics["optimum"] for run in runs])
-        figures = {"least": own.min(), "median": own.median(), "most": own.max(), "error": errors.max()}
-        rows.append({"varied": kind, "value": value, "runs": len(runs), **figures, "loss above optimum": loss.median()})
-    table = pd.DataFrame(rows)
+    cells = [(cell, config) for seed in args.seeds for cell, config in configs_of(args, seed).items()]
+    found = {run.config: figures_of(run) for run in trained((config for _, config in cells), args)}
+    rows = [{"varied": kind, "value": value, **found[config]} for (kind, value), config in cells if config in found]
+    gaps = {"runs": ("gap", "size"), "least": ("gap", "min"), "median": ("gap", "median"), "most": ("gap", "max")}
+    others = {"error": ("error", "max"), "loss above optimum": ("above", "median")}
+    table = pd.DataFrame(rows).groupby(["varied", "value"], sort=False).agg(**gaps, **others).reset_index()
     write(args, "amortisation", table, draw(table), answer(table))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = parser_of(
         __doc__,
         "amortisation",

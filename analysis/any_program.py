@@ -7,7 +7,7 @@
 The right answers come from numpy and SciPy (`programs.answers`), not from the package and not from a Pyro program.
 A figure is right if it differs from the right one by at most 1e-6, and for a figure above one nat 1e-6 of it (1e-5 for
 two layers as built and for a guide in single precision). What has an answer may still be refused, and is counted
-apart; what has none must be. Writes ``any_program.csv``, a row a figure, and ``any_program.png``, each figure's error
+apart; what has none must be. Writes ``any_program.csv``, a row per figure, and ``any_program.png``, each figure's error
 against the error that it was given with; prints the table and the answer. The exit status is 1 if any case is
 silently wrong, or ends in an error that is no refusal.
 """
@@ -139,7 +139,6 @@ def answer(verdicts: dict[str, str]) -> str:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Judge each case, compare, answer."""
     warnings.simplefilter("ignore")
     print(f"The independent rule agrees with closed forms and scipy.integrate.quad to {agreement():.1e}.")
     cases = [case for case in all_cases() if any(part in case.name for part in args.cases)]
@@ -160,7 +159,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

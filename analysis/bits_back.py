@@ -16,12 +16,12 @@ import argparse
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import parser_of_looks, tell, write
+from common import parser_of_looks, spaced, tell, write
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -38,7 +38,7 @@ LOOKS = 16
 def train(config: Config) -> tuple[Run, list[dict[str, Any]]]:
     """A run, and the rate of its codec along the way."""
     model, guide, data = build(config)
-    steps = {int(s) - 1 for s in np.geomspace(1, config.recipe.steps, LOOKS).round()}
+    steps = {count - 1 for count in spaced(config.recipe.steps, LOOKS)}
     seen: list[tuple[int, float, Any]] = []
     spent, last = 0.0, time.perf_counter()
 
@@ -61,13 +61,11 @@ def _names(run: Run) -> dict[str, Any]:
     return {"ndims": run.config.ndims, "guide": run.config.guide, "prob": run.config.prob}
 
 
-def measure(run: Run, args: argparse.Namespace) -> dict[str, Any]:
+def measure(run: Run, codec: Codec, samples: np.ndarray) -> dict[str, Any]:
     """A stream there and back: what it takes, and what it should."""
-    samples = (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
     ones = float(samples.mean())
-    tell(f"{run.config.guide}, n = {run.config.ndims}: a stream of {args.samples} samples, there and back")
-    codec = Codec(run.model, run.guide, run.data, seed=args.seed)
-    naive = Codec(run.model, run.guide, run.data, seed=args.seed, dither=False)
+    tell(f"{run.config.guide}, n = {run.config.ndims}: a stream of {len(samples)} samples, there and back")
+    naive = Codec(run.model, run.guide, run.data, seed=codec.seed, dither=False)
     rate = codec.rate
     net, seconds = _net(codec, samples)
     return {
@@ -89,7 +87,7 @@ def measure(run: Run, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _net(codec: Codec, samples: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Bits a sample without the initial ones, and the seconds of encoding and decoding."""
+    """Bits per sample without the initial ones, and the seconds of encoding and decoding."""
     codec.encode(samples[:1000])  # fills the tables that are made when they are first asked for
     start = time.perf_counter()
     words = codec.encode(samples)
@@ -97,30 +95,26 @@ def _net(codec: Codec, samples: np.ndarray) -> tuple[float, tuple[float, float]]
     restored = codec.decode(words, len(samples))
     end = time.perf_counter()
     if not np.array_equal(restored, samples):
-        raise RuntimeError("the stream did not come back")
+        raise RuntimeError("what was decoded is not what was encoded")
     return (codec.bits(words) - codec.initial_bits) / len(samples), (between - start, end - between)
 
 
-def lengths(run: Run, args: argparse.Namespace) -> tuple[list[int], list[int]]:
+def lengths(codec: Codec, samples: np.ndarray) -> tuple[list[int], list[int]]:
     """Bits of streams of more and more samples, the initial bits included."""
-    codec = Codec(run.model, run.guide, run.data, seed=args.seed)
-    samples = (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
-    counts = sorted({int(k) for k in np.geomspace(1, min(10_000, args.samples), 13).round()})
+    counts = spaced(min(10_000, len(samples)), 13)
     return counts, [codec.bits(codec.encode(samples[:count])) for count in counts]
 
 
-def answer(rows: Sequence[dict[str, Any]]) -> str:
-    sentences = []
+def answer(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         off = abs(row["net"] - row["of_stream"]) / max(row["standard_error"], 1e-12)
-        sentences.append(
+        yield (
             f"{row['guide']}, n = {row['ndims']}: {row['net']:.4f} ± {row['standard_error']:.4f} bits a sample, where "
             f"summation says {row['of_stream']:.4f} ({off:.1f} standard errors off) and the loss {row['loss']:.4f}; "
             f"the source's entropy is {row['entropy']:.4f}. Of the difference to the loss the grids make "
             f"{row['discretisation']:+.4f}, whole multiples of 2^-24 {row['leak']:+.4f}. Without dither: "
             f"{row['naive']:.4f}."
         )
-    return "\n".join(sentences)
 
 
 def draw(
@@ -138,16 +132,13 @@ def draw(
     sizes = sorted({row["ndims"] for row in rows})
     styles = dict(zip(sizes, ("-", "--", ":", "-.") * len(sizes), strict=False))
     entropy = rows[0]["entropy"]
-    for row in rows:
-        look: dict[str, Any] = {"color": colours[row["guide"]], "marker": markers[row["guide"]], "ms": 3}
-        look["ls"] = styles[row["ndims"]]
-        own = [r for r in training if (r["ndims"], r["guide"]) == (row["ndims"], row["guide"])]
-        over_time.plot([r["seconds"] for r in own], [r["rate"] - entropy for r in own], **look)
-        own = [r for r in bins if (r["ndims"], r["guide"]) == (row["ndims"], row["guide"])]
-        label = f"{row['guide']}, $n = {row['ndims']}$"
-        over_bins.plot([r["bins"] for r in own], [r["rate"] - entropy for r in own], **look, label=label)
     for row, counts, totals in streams:
-        look = {"color": colours[row["guide"]], "marker": markers[row["guide"]], "ms": 3, "ls": styles[row["ndims"]]}
+        ndims, guide = row["ndims"], row["guide"]
+        look: dict[str, Any] = {"color": colours[guide], "marker": markers[guide], "ms": 3, "ls": styles[ndims]}
+        for axes, x, table in ((over_time, "seconds", training), (over_bins, "bins", bins)):
+            own = [r for r in table if (r["ndims"], r["guide"]) == (ndims, guide)]
+            label = f"{guide}, $n = {ndims}$"
+            axes.plot([r[x] for r in own], [r["rate"] - entropy for r in own], **look, label=label)
         length.plot(counts, np.array(totals) / counts, **look)
     initial = np.geomspace(1, max(counts[-1] for _, counts, _ in streams), 50)
     length.plot(initial, rows[0]["initial_bits"] / initial + entropy, color=GREY, lw=1, label="initial bits + entropy")
@@ -165,7 +156,7 @@ def draw(
         over_time.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="expected rate − entropy (bits)")
         over_time.xaxis.set_major_locator(LogLocator())
         over_time.xaxis.set_major_formatter("{x:g}")
-    else:  # of runs that were trained before nothing is known of the way
+    else:  # how runs that were trained before came there is not known
         over_time.set_axis_off()
     over_bins.set(xscale="log", yscale="log", xlabel="bins of the top latent", ylabel="expected rate − entropy (bits)")
     over_bins.set_xticks(BINS, [str(b) for b in BINS])
@@ -184,7 +175,6 @@ def draw(
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train or load, code, sum, draw, answer."""
     runs, training = [load_run(path) for path in args.run], []
     if not args.run:
         # What a process does for the first time takes seconds that are no run's own.
@@ -205,8 +195,12 @@ def main(args: argparse.Namespace) -> None:
         for run in runs
         for count in BINS
     ]
-    rows = [measure(run, args) for run in runs]
-    streams = [(row, *lengths(run, args)) for run, row in zip(runs, rows, strict=True)]
+    rows, streams = [], []
+    for run in runs:
+        codec = Codec(run.model, run.guide, run.data, seed=args.seed)
+        samples = (np.random.default_rng(args.seed).random(args.samples) < run.data.prob).astype(np.uint8)
+        rows.append(measure(run, codec, samples))
+        streams.append((rows[-1], *lengths(codec, samples)))
     args.out.mkdir(parents=True, exist_ok=True)
     write_table(args.out / "bins.csv", pd.DataFrame(bins))
     write_table(args.out / "training.csv", pd.DataFrame(training))
@@ -214,7 +208,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = parser_of_looks(__doc__, "bits_back", ndims=(5, 1000))
     parser.add_argument("--guides", nargs="+", default=["gaussian", "two_layer", "truncated"])
     parser.add_argument("--samples", type=int, default=100_000, help="length of the stream")

@@ -12,11 +12,11 @@ each codeword: the posterior's distribution function against q's. Writes ``calib
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from common import obtain, parser_of_looks, tell, write
+from common import named, obtain, parser_of_looks, tell, write
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
@@ -78,9 +78,8 @@ def draw(cases: Sequence[tuple[Run, exact.Truth, Calibration]]) -> Figure:
     return figure
 
 
-def answer(rows: Sequence[dict[str, Any]]) -> str:
+def answer(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A sentence for each run."""
-    sentences = []
     for row in rows:
         if row["ks_pvalue"] > 0.01:
             verdict = "no sign that q is not calibrated"
@@ -90,19 +89,17 @@ def answer(rows: Sequence[dict[str, Any]]) -> str:
                 f"q is {shape}: {row['outer_tenth']:.0%} of the levels lie in its outer tenth (on the codewords alone, "
                 f"exactly, {row['outer_tenth_exact']:.1%}; on other rows no guide was trained)"
             )
-        sentences.append(
-            f"{LAYER_NAMES[row['layers']]}, n = {row['ndims']}: {verdict} (KS p-value {row['ks_pvalue']:.2g} with "
+        yield (
+            f"{named(row['layers'], row['ndims'])}: {verdict} (KS p-value {row['ks_pvalue']:.2g} with "
             f"{row['simulations']} simulations; exact distance {max(row['ks_exact_0'], row['ks_exact_1']):.3f}; "
             f"{row['no_codeword_exact']:.1%} of the rows that the model makes are no codeword)."
         )
-    return "\n".join(sentences)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train or load, simulate, draw, answer."""
     cases = []
     for run in obtain(args):
-        tell(f"{LAYER_NAMES[run.config.layers]}, n = {run.data.ndims}: simulating")
+        tell(f"{named(run.config.layers, run.data.ndims)}: simulating")
         truth = exact.solve(run.model, run.guide, run.data)
         seen = simulate_calibration(run.model, run.guide, run.data, args.simulations, seed=args.seed)
         cases.append((run, truth, seen))
@@ -111,7 +108,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = parser_of_looks(__doc__, "calibration", ndims=(5, 1000))
     parser.add_argument("--simulations", type=int, default=5000)
     return parser.parse_args(arguments)

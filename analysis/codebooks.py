@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, permutations, product
 from typing import Any
 
 import pyro
 import torch
-from common import train as train_all
 from pyro.distributions import Bernoulli, Normal
 
-from pyro_onebit import BitsData, Config, Run, exact, load_run
+from pyro_onebit import BitsData, Run, exact
 from pyro_onebit.data import words_of
-from pyro_onebit.studies import run_path
 
 Order = tuple[int, ...]
 
@@ -22,14 +19,6 @@ Order = tuple[int, ...]
 def repeats_of(text: str) -> tuple[int, ...]:
     """Of a flag: 50,5,1."""
     return tuple(map(int, text.split(",")))
-
-
-def train(configs: Sequence[Config], args: argparse.Namespace, what: str) -> list[Run]:
-    """The runs of configurations, trained or loaded; what they are about is told, and one that failed is left out."""
-    configs = list(dict.fromkeys(configs))
-    study = train_all(configs, args, what)
-    paths = [run_path(args.out, config) for config in configs]
-    return [load_run(path) for path in paths if path.name not in study.failures]
 
 
 def judged(run: Run) -> exact.Truth:

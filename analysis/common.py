@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pyro_onebit import Config, Run, load_run, plots
 from pyro_onebit.files import write_table
+from pyro_onebit.plots import LAYER_NAMES
 from pyro_onebit.reporting import markdown_table
 from pyro_onebit.studies import Column, Study, StudyGrid, run_path, run_study
 
@@ -67,8 +69,13 @@ def obtain(args: argparse.Namespace) -> list[Run]:
         runs = [load_run(path) for path in args.run]
         return sorted(runs, key=lambda run: (run.config.layers, run.config.ndims))
     grid = StudyGrid(tuple(args.ndims), tuple(args.layers), seeds=(args.seed,), prob=args.prob, steps=args.steps)
-    configs = grid.configs()
-    study = train(configs, args)
+    return trained(grid.configs(), args)
+
+
+def trained(configs: Iterable[Config], args: argparse.Namespace, what: str = "") -> list[Run]:
+    """The runs of configurations, existing ones or new; one that failed is reported, and left out."""
+    configs = list(dict.fromkeys(configs))
+    study = train(configs, args, what)
     paths = [run_path(args.out, config) for config in configs]
     return [load_run(path) for path in paths if path.name not in study.failures]
 
@@ -81,8 +88,19 @@ def train(configs: Sequence[Config], args: argparse.Namespace, what: str = "", o
     return study
 
 
+def spaced(most: int, points: int) -> list[int]:
+    """Whole numbers from 1 to `most`, about evenly spaced in their logarithm."""
+    numbers: list[int] = np.unique(np.geomspace(1, most, points).round()).astype(int).tolist()
+    return numbers
+
+
+def named(layers: int, ndims: int, prob: float = 0.5) -> str:
+    """What a cell is called."""
+    return f"{LAYER_NAMES[layers]}, n = {ndims}" + f", p = {prob:g}" * (prob != 0.5)
+
+
 def tell(line: str) -> None:
-    """Say on standard error what is done now, for it may take minutes."""
+    """Say on standard error what is done now, as it may take minutes."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -93,12 +111,17 @@ def tell_failures(failures: dict[str, str]) -> None:
 
 
 def write(
-    args: argparse.Namespace, name: str, rows: Sequence[dict[str, Any]] | pd.DataFrame, figure: Figure, answer: str
+    args: argparse.Namespace,
+    name: str,
+    rows: Sequence[dict[str, Any]] | pd.DataFrame,
+    figure: Figure,
+    answer: Iterable[str],
 ) -> None:
-    """Write the table and the figure, print the table in Markdown and the answer."""
+    """Write the table and the figure, print the table in Markdown and the answer's sentences, a line each."""
     table = pd.DataFrame(rows)
     write_table(args.out / f"{name}.csv", table)
     plots.save(figure, args.out / f"{name}.png")
     columns = [Column(str(column), format=".5g") for column in table]
     print(markdown_table(table.astype(object).to_dict("records"), columns))
-    print(f"\n{answer}\nwritten to {args.out}: {name}.csv, {name}.png")
+    print("", *answer, sep="\n")
+    print(f"written to {args.out}: {name}.csv, {name}.png")

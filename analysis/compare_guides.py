@@ -10,7 +10,7 @@ seeds, the worst loss and otherwise medians; ``comparison.csv`` has them all.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from common import parser_of, tell_failures, write
@@ -33,27 +33,22 @@ def main(args: argparse.Namespace) -> None:
     write(args, "compare_guides", table, comparison_figure(comparison.truths), answer(table))
 
 
-def answer(table: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame) -> Iterator[str]:
     """The order of the families, and whose the gap is."""
-    sentences = []
     for ndims, own in table.sort_values("worst_gap", ascending=False).groupby("ndims"):
         order = " > ".join(f"{guide} {gap:.4f}" for guide, gap in zip(own["guide"], own["worst_gap"], strict=True))
-        sentences.append(f"n = {ndims}, loss above the entropy in nats, the worst seed's: {order}.")
+        yield f"n = {ndims}, loss above the entropy in nats, the worst seed's: {order}."
         gaussian = own[own["guide"] == "gaussian"]["worst"]
         if len(gaussian):
-            sentences.append(f"  The Gaussian ends at most {gaussian.iloc[0]:.5f} above its own optimum.")
+            yield f"  The Gaussian ends at most {gaussian.iloc[0]:.5f} above its own optimum."
         for row in own.itertuples():
             if row.guide != "prior" and row.kl_forward > 0.01:
                 share = row.approximation / row.kl_forward
                 bent = f"; the model has bent to save {row.bent:.3f} nats" if row.bent > 0.01 else ""
-                sentences.append(
-                    f"  {share:.0%} of {row.guide}'s gap to the posterior is its family's{bent} (medians)."
-                )
-    return "\n".join(sentences)
+                yield f"  {share:.0%} of {row.guide}'s gap to the posterior is its family's{bent} (medians)."
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     defaults = {"guides": list(GUIDES), "ndims": [5, 100, 1000], "seeds": list(range(5)), "prob": 0.5}
     return parser_of(__doc__, "compare_guides", **defaults).parse_args(arguments)
 

@@ -13,19 +13,19 @@ model and guide, each one's gradient is estimated again and again: its variance 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import parser_of, tell, train, write
+from common import parser_of, tell, trained, write
 from matplotlib.figure import Figure
 
-from pyro_onebit import OBJECTIVES, Config, OneBitData, Run, build, exact, fit, load_run
+from pyro_onebit import OBJECTIVES, Config, OneBitData, Run, build, exact, fit
 from pyro_onebit.diagnostics import gradient_noise
 from pyro_onebit.files import write_table
 from pyro_onebit.plots import LIGHT, PALETTE
-from pyro_onebit.studies import StudyGrid, run_path
+from pyro_onebit.studies import StudyGrid
 
 #: Those that are brought are grey.
 COLOURS = dict.fromkeys(OBJECTIVES, "0.6")
@@ -33,10 +33,9 @@ COLOURS |= dict(zip(OBJECTIVES, (PALETTE[i] for i in (6, 4, 0, 3, 1, 2, 5, 7)), 
 
 
 def main(args: argparse.Namespace) -> None:
-    trained = reached(args)
-    noise = noises(args)
+    rows, noise = reached(args), noises(args)
     write_table(args.out / "gradient_noise.csv", pd.DataFrame(noise))
-    write(args, "compare_objectives", trained, draw(trained, noise), answer(trained, noise))
+    write(args, "compare_objectives", rows, draw(rows, noise), answer(rows, noise))
 
 
 def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -49,10 +48,8 @@ def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
             common: dict[str, Any] = {"preset": "reference", "steps": args.steps, "particles": k}
             names: dict[str, Any] = {"guides": (args.guide,), "objectives": (objective,)}
             configs = StudyGrid(tuple(args.ndims), seeds=tuple(args.seeds), **names, **common).configs()
-            study = train(configs, args, f"{objective}, K = {k}")
-            own = study.table
-            paths = [run_path(args.out, config) for config in configs]
-            bounds = [exact_bound(load_run(path), k) for path in paths if path.name not in study.failures]
+            runs = trained(configs, args, f"{objective}, K = {k}")
+            own = pd.DataFrame([run.metrics for run in runs], columns=["loss", "log_evidence", "seconds"])
             rows.append(
                 {
                     "objective": objective,
@@ -61,7 +58,7 @@ def reached(args: argparse.Namespace) -> list[dict[str, Any]]:
                     "worst_loss": own["loss"].max(),
                     "loss": own["loss"].median(),
                     "minus_log_evidence": -own["log_evidence"].median(),
-                    "minus_bound": -float(np.median(bounds)),
+                    "minus_bound": -float(np.median([exact_bound(run, k) for run in runs])),
                     "seconds": own["seconds"].median(),
                 }
             )
@@ -86,20 +83,17 @@ def noises(args: argparse.Namespace) -> list[dict[str, Any]]:
             if k >= OBJECTIVES[objective].fewest:
                 parts = gradient_noise(run.model, run.guide, run.data, objective, k, repeats=args.repeats)
                 for part, moments in parts.items():
-                    figures = {
-                        "variance": moments.total_variance,
-                        "snr": moments.signal_to_noise,
-                        "is_told": moments.is_told,
-                    }
+                    figures = {"variance": moments.total_variance, "snr": moments.signal_to_noise}
+                    figures |= {"is_told": moments.is_told}
                     rows.append({"objective": objective, "K": k, "part": part, **figures})
     return rows
 
 
-def draw(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> Figure:
+def draw(rows: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(11.0, 4.0), layout="constrained")
     panels: Any = figure.subplots(1, 3)
     for objective, colour in COLOURS.items():
-        own = [row for row in trained if row["objective"] == objective]
+        own = [row for row in rows if row["objective"] == objective]
         style: dict[str, Any] = {"color": colour, "marker": "o", "ms": 4, "label": objective}
         entropy = OneBitData(1).entropy
         panels[0].plot([row["K"] for row in own], [row["loss"] - entropy for row in own], **style)
@@ -107,7 +101,7 @@ def draw(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> 
         panels[0].plot([row["K"] for row in own], evidence, **{**style, "label": None, "ls": "--", "mfc": "none"})
         for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
             there = [row for row in noise if (row["objective"], row["part"]) == (objective, part)]
-            # What is not told from nought is hollow.
+            # What cannot be told from zero is hollow.
             for is_told, more in ((True, {}), (False, {"mfc": "none", "ls": "none"})):
                 seen = [row for row in there if row["is_told"] == is_told and row["snr"] > 0]
                 axes.plot([row["K"] for row in seen], [row["snr"] for row in seen], **{**style, **more})
@@ -116,21 +110,21 @@ def draw(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> 
     for axes, part in zip(panels[1:], ("model", "guide"), strict=True):
         scale = "log" if any(row["snr"] > 0 for row in noise if row["part"] == part) else "linear"
         axes.set(xscale="log", yscale=scale, xlabel="samples $K$", title=f"gradient of the {part}")
-        axes.set_ylabel("signal-to-noise ratio (hollow: not told from 0)")
+        axes.set_ylabel("signal-to-noise ratio (hollow: cannot be told from 0)")
     for axes in panels:
         axes.grid(color=LIGHT)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
-def answer(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> str:
-    best = min(trained, key=lambda row: row["worst_loss"])
-    likely = min(trained, key=lambda row: row["minus_log_evidence"])
-    sentences = [
+def answer(rows: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> Iterator[str]:
+    best = min(rows, key=lambda row: row["worst_loss"])
+    likely = min(rows, key=lambda row: row["minus_log_evidence"])
+    yield (
         f"The lowest exact loss, {best['worst_loss']:.4f} nats in the worst seed, is reached by {best['objective']} "
         f"with K = {best['K']}; the best model, by its evidence, by {likely['objective']} with K = {likely['K']} "
         f"({-likely['minus_log_evidence']:.4f}), at a loss of {likely['loss']:.4f}."
-    ]
+    )
     for part in ("model", "guide"):
         slopes, lost = [], []
         for objective in COLOURS:
@@ -141,14 +135,12 @@ def answer(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -
                 slopes.append(f"{objective} K^{slope:.2f}")
             lost += [f"{objective} at K = {row['K']}" for row in own if not row["is_told"]]
         if slopes:
-            sentences.append(f"The {part}'s signal-to-noise ratio grows as {', '.join(slopes)}.")
+            yield f"The {part}'s signal-to-noise ratio grows as {', '.join(slopes)}."
         if lost:
-            sentences.append(f"Not told from nought: {', '.join(lost)}.")
-    return "\n".join(sentences)
+            yield f"Cannot be told from zero: {', '.join(lost)}."
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = parser_of(__doc__, "compare_objectives", guide="gaussian", ndims=[5], seeds=list(range(5)))
     parser.set_defaults(steps=2000)
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))

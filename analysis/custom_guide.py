@@ -1,4 +1,4 @@
-"""A guide of one's own, beside the built-in ones: does a Laplace q(z1|x) do better than a Gaussian?
+"""A guide of your own, beside the built-in ones: does a Laplace q(z1|x) do better than a Gaussian?
 
     python custom_guide.py                      # from any directory, with pyro_onebit installed
     python custom_guide.py --ndims 5 1000 --seeds 0 1 2

@@ -11,10 +11,10 @@ truncated at an ideal model's threshold; for two layers z1 and the joint too. Al
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from common import obtain, parser_of_looks, write
+from common import named, obtain, parser_of_looks, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Run, exact
@@ -51,33 +51,29 @@ def draw(solved: Sequence[tuple[Run, exact.Truth]]) -> Figure:
     return figure
 
 
-def answer(rows: Sequence[dict[str, Any]]) -> str:
+def answer(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A sentence for each number of layers, about its largest ndims."""
-    sentences = []
     for layers in sorted({row["layers"] for row in rows}):
         ndims = max(row["ndims"] for row in rows if row["layers"] == layers)
         own = [r for r in rows if (r["layers"], r["ndims"], r["target"]) == (layers, ndims, "truncated")]
         worst = {name: max(row[name] for row in own) for name in ("kl_reverse", "wasserstein", "ks", "wrong_side_q")}
         verdict = "nearly" if worst["ks"] < 0.05 else "no"
-        sentences.append(
-            f"{LAYER_NAMES[layers]}, n = {ndims}: {verdict}. From the truncated Gaussian q(z|x) is "
+        yield (
+            f"{named(layers, ndims)}: {verdict}. From the truncated Gaussian q(z|x) is "
             f"{worst['wasserstein']:.3f} away in Wasserstein-1 and {worst['ks']:.3f} in Kolmogorov-Smirnov distance, "
             f"{worst['wrong_side_q']:.1e} of its mass is on the wrong side, and KL(truncated ‖ q) is "
             f"{worst['kl_reverse']:.4f} nats (the worse codeword); KL(q ‖ truncated) is infinite, because there is "
             "such mass."
         )
-    return "\n".join(sentences)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train or load, compare, draw, answer."""
     solved = [(run, exact.solve(run.model, run.guide, run.data)) for run in obtain(args)]
     rows = [row for run, truth in solved for row in rows_of(run, truth)]
     write(args, "exact_posterior", rows, draw(solved), answer(rows))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     return parser_of_looks(__doc__, "exact_posterior", ndims=(5, 100, 1000)).parse_args(arguments)
 
 

@@ -11,7 +11,7 @@ loss above the entropy and above the limit, and medians; ``runs.csv`` has them a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -114,23 +114,20 @@ def draw(runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def answer(table: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame) -> Iterator[str]:
     """Where each case ends, and what holds it there."""
-    sentences = []
     for case, own in table.groupby("case", sort=False):
         worst = own.loc[own["worst"].idxmax()]
         limit = worst["worst"] - worst["worst_above_limit"]
         held = f"the family's limit is {limit:.4f}" if limit > 1e-6 else "the family's limit is the entropy"
         share = worst["guide"] / (worst["guide"] + worst["model"])
-        sentences.append(
+        yield (
             f"{case}: at most {worst['worst']:.4f} nats above the entropy (n = {worst['ndims']}), of which "
             f"{share:.0%} are the guide's distance from the model's posterior; {held}."
         )
-    return "\n".join(sentences)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     defaults = {"ndims": [5, 100, 1000], "seeds": list(range(10)), "prob": 0.5, "cases": list(CASES)}
     return parser_of(__doc__, "factorisations", **defaults).parse_args(arguments)
 

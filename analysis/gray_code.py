@@ -5,19 +5,19 @@
 One layer, a Gaussian q(z1|x), several bits. For each codebook runs from random weights and from the analytic start, ten
 seeds each; the order of q's medians, orders that differ by a mirror, a bit's 0 and 1 or bits that weigh the same being
 one; and the lowest loss of a Gaussian in that order and in any (`exact.gaussian_optimum`), which needs no training.
-Writes ``gray_code.csv`` (a row an order), ``runs.csv`` (a row a run) and ``gray_code.png``, prints the table and the
+Writes ``gray_code.csv`` (a row per order), ``runs.csv`` (a row per run) and ``gray_code.png``, prints the table and the
 answer.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
-from codebooks import canonical, judged, misplaced, named, repeats_of, train
-from common import parser_of, write
+from codebooks import canonical, judged, misplaced, named, repeats_of
+from common import parser_of, trained, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import BitsData, Config, exact
@@ -40,7 +40,7 @@ def runs_of(repeats: tuple[int, ...], args: argparse.Namespace) -> list[dict[str
         for seed in args.seeds
     ]
     rows = []
-    for run in train(configs, args, f"repeats {' '.join(map(str, repeats))}"):
+    for run in trained(configs, args, f"repeats {' '.join(map(str, repeats))}"):
         order = canonical(judged(run).order.tolist(), data)
         limit = exact.gaussian_optimum(data, order=order).loss
         rows.append(
@@ -101,9 +101,8 @@ def draw(runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def answer(table: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame) -> Iterator[str]:
     """How often the order is a Gray code, and what another one costs."""
-    sentences = []
     for start, own in table.groupby("start", sort=False):
         gray = own["more bits than Gray"] == 0
         share = own.loc[gray, "runs"].sum(), own["runs"].sum()
@@ -112,12 +111,10 @@ def answer(table: pd.DataFrame) -> str:
         if len(others):
             costs = others["order costs"]
             text += f"; the others' orders cost at least {costs.min():.4f} to {costs.max():.4f} nats"
-        sentences.append(f"{text}; the worst run ends {own['worst'].max():.2g} above the optimum.")
-    return "\n".join(sentences)
+        yield f"{text}; the worst run ends {own['worst'].max():.2g} above the optimum."
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train, find the orders, search for what they cost, draw, answer."""
     runs = pd.DataFrame([row for repeats in args.repeats for row in runs_of(repeats_of(repeats), args)])
     write_table(args.out / "runs.csv", runs)
     table = table_of(runs)
@@ -125,7 +122,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = parser_of(__doc__, "gray_code", repeats=REPEATS, starts=STARTS, seeds=tuple(range(10)))
     return parser.parse_args(arguments)
 

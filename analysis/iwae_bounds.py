@@ -11,11 +11,11 @@ and ``iwae_bounds.png``, prints the table and the answer.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from common import obtain, parser_of_looks, tell, write
+from common import named, obtain, parser_of_looks, spaced, tell, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Run, exact
@@ -24,7 +24,9 @@ from pyro_onebit.diagnostics import KHAT_MINIMUM, khat, khat_threshold
 from pyro_onebit.plots import DARK, LAYER_COLOURS, LAYER_NAMES, LIGHT
 
 #: K of the curves.
-CURVE = [int(k) for k in np.unique(np.geomspace(1, 10**6, 25).round())]
+CURVE = spaced(10**6, 25)
+#: Of each run, by layers and ndims, what `curve` gives.
+Curves = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
 
 
 def curve(joint: exact.Joint) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +65,7 @@ def rows_of(run: Run, joint: exact.Joint, args: argparse.Namespace) -> list[dict
     return rows
 
 
-def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]) -> Figure:
+def draw(rows: Sequence[dict[str, Any]], curves: Curves) -> Figure:
     """Gap, effective sample size and k̂ against K."""
     figure = Figure(figsize=(9.0, 6.6), layout="constrained")
     panels: Any = figure.subplot_mosaic([["gaps", "sizes"], ["gaps", "shapes"]])
@@ -106,11 +108,10 @@ def draw(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.
     return figure
 
 
-def answer(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]) -> str:
+def answer(rows: Sequence[dict[str, Any]], curves: Curves) -> Iterator[str]:
     """A sentence for each run: how the gap falls, and whether the diagnostics told."""
-    sentences = []
     for (layers, ndims), (gap, _) in curves.items():
-        slope = float(np.log(gap[-1] / gap[CURVE.index(1000)]) / np.log(CURVE[-1] / 1000)) if 1000 in CURVE else None
+        slope = float(np.log(gap[-1] / gap[CURVE.index(1000)]) / np.log(CURVE[-1] / 1000))
         last = [row for row in rows if (row["layers"], row["ndims"]) == (layers, ndims) and row["khat"] is not None]
         told = ""
         if last:
@@ -121,24 +122,20 @@ def answer(rows: Sequence[dict[str, Any]], curves: dict[tuple[int, int], tuple[n
                 f" At K = {row['particles']} the gap is {row['gap']:.2g}, ESS is {row['ess_share']:.0%} of K and k̂ "
                 f"{shape} {'warns' if flagged else 'does not warn'}."
             )
-        fall = "" if slope is None else f", falling as K^{slope:.2f} beyond 1000"
-        sentences.append(
-            f"{LAYER_NAMES[layers]}, n = {ndims}: {gap[0]:.4f} nats at K = 1, {gap[-1]:.1e} at 10^6{fall}.{told}"
-        )
-    sentences.append(
+        exact_gap = f"{gap[0]:.4f} nats at K = 1, {gap[-1]:.1e} at 10^6, falling as K^{slope:.2f} beyond 1000"
+        yield f"{named(layers, ndims)}: {exact_gap}.{told}"
+    yield (
         "k̂ judges the shape of the weights' tail at one number of draws, not how much is in it: it may pass a Gaussian "
         "guide and flag a two-layer one that is far closer to the posterior, and change its mind with more draws. ESS "
         "sees the bulk; the exact gap sees both."
     )
-    return "\n".join(sentences)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train or load, integrate, sample, draw, answer."""
     rows: list[dict[str, Any]] = []
-    curves = {}
+    curves: Curves = {}
     for run in obtain(args):
-        tell(f"{LAYER_NAMES[run.config.layers]}, n = {run.data.ndims}: bounds, exactly and by sampling")
+        tell(f"{named(run.config.layers, run.data.ndims)}: bounds, exactly and by sampling")
         truth = exact.solve(run.model, run.guide, run.data)
         joint = exact.solve_joint(run.model, run.guide, run.data, truth)
         curves[run.config.layers, run.config.ndims] = curve(joint)
@@ -147,7 +144,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = parser_of_looks(__doc__, "iwae_bounds", ndims=(5, 1000))
     parser.add_argument("--particles", type=int, nargs="+", default=[1, 10, 100, 1000, 10_000])
     parser.add_argument("--draws", type=int, default=100_000, help="draws for each K, in repeats of K")

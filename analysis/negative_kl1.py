@@ -12,7 +12,7 @@ table and the answer.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -108,11 +108,11 @@ def draw(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[Run, Run]]) -> Fi
     return figure
 
 
-def answer(rows: Sequence[dict[str, Any]]) -> str:
+def answer(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Two sentences, about the largest ndims."""
     ndims = max(row["ndims"] for row in rows)
     kept, anew = (next(r for r in rows if (r["ndims"], r["z1"]) == (ndims, z1)) for z1 in ("kept", "drawn anew"))
-    return (
+    yield (
         f"n = {ndims}: kl1 is {kept['kl1']:.3f} because it holds minus the {kept['latents_information']:.3f} nats that "
         f"z1 and z2 tell of each other, against a KL of {kept['kl_lower']:.4f}; kl2 holds the same nats with a plus, "
         f"and their sum, {kept['kl1'] + kept['kl2']:.4f}, is never negative. With z1 drawn anew kl1 would be "
@@ -123,14 +123,12 @@ def answer(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train or load, train with z1 drawn anew, take apart, draw, answer."""
     pairs = [(run, retrain(run.config)) for run in obtain(args) if run.config.layers == 2]
     rows = [row_of(run, drawn) for pair in pairs for run, drawn in zip(pair, ("kept", "drawn anew"), strict=True)]
     write(args, "negative_kl1", rows, draw(rows, pairs), answer(rows))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     return parser_of_looks(__doc__, "negative_kl1", ndims=(5, 1000), layers=(2,)).parse_args(arguments)
 
 

@@ -3,16 +3,16 @@
     python analysis/reliability.py --seeds 10 --presets default reference
     python analysis/reliability.py --seeds 10 --layers 2 --bits 2 --ndims 10 200     # each bit 5 and 100 times
 
-Writes ``reliability.csv`` (a row a cell), ``runs.csv`` (a row a run) and ``reliability.png`` (a strip
-plot that shows every seed), and prints the table and the answer, of all that is there: cells and seeds that an earlier
-call has trained are not trained again.
+Writes ``reliability.csv`` (a row per cell), ``runs.csv`` (a row per run) and ``reliability.png`` (a strip
+plot that shows every seed), and prints the table and the answer. Cells and seeds that an earlier call has trained are
+not trained again, and are shown as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -104,32 +104,28 @@ def _short(ndims: int) -> str:
     return f"$10^{power}$" if ndims >= 10_000 and ndims == 10**power else str(ndims)
 
 
-def answer(table: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame) -> Iterator[str]:
     """The question's answer in a sentence for each way to train."""
-    sentences = []
     for way, own in table.groupby(way_of(table), sort=False):
         worst = own.loc[own["worst"].idxmax()]
         collapsed = (own["collapsed"] * own["seeds"]).sum()
-        sentences.append(
+        yield (
             f"{way}: {collapsed:.0f} of {own['seeds'].sum()} runs collapsed; the worst ends {worst['worst']:.4f} "
             f"nats above its limit ({worst['layers']} layer(s), ndims {worst['ndims']}, bits {worst['bits']})."
         )
-    return "\n".join(sentences)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train, summarise, draw, answer."""
     runs = train(args).sort_values(KEY, ignore_index=True)
     table = summarise(runs, CELL)[[*CELL, *SUMMARY]]
     write_table(args.out / "reliability.csv", table)
     save(strip_plot(runs), args.out / "reliability.png")
     columns = [Column("preset"), Column("start"), *summary_columns(table.drop(columns=["preset", "start"]))]
     print(markdown_table(table.astype(object).to_dict("records"), columns))
-    print(answer(table))
+    print(*answer(table), sep="\n")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     lists = {"ndims": [1, 5, 10, 100, 1000], "layers": [1, 2], "probs": [0.5]}
     ways = {"presets": ["default"], "starts": ["random"]}
     return parser_of(__doc__, "reliability", **lists, **ways, bits=1, seeds=20).parse_args(arguments)

@@ -5,7 +5,7 @@
 
 *kills*: all processes of a study are killed at random moments, and the same command is given again. *cluster*: a
 Dask scheduler and two workers train a study, and one worker is killed. *disk* (needs the right to mount a small
-file system): a study meets a full disk, and goes on when there is space. Each time ``results.csv`` must equal an
+file system): a study meets a full disk, and resumes when there is space. Each time ``results.csv`` must equal an
 undisturbed study's but for the seconds. Writes ``survival.csv``, which also says how far the unfinished runs' states
 were, and ``survival.png``, and says what came of it.
 """
@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def finished(out: Path) -> int:
 
 
 def kills(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row a kill: when, how far the study was, and whether the same came out in the end."""
+    """A row per kill: when, how far the study was, and whether the same came out in the end."""
     expected, duration = undisturbed(args, args.seeds, args.steps)
     rows, chance = [], random.Random(args.seed)
     for trial in range(args.trials):
@@ -173,14 +173,12 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def answer(rows: Sequence[dict[str, Any]]) -> str:
-    sentences = []
+def answer(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for section in SECTIONS:
         own = [row for row in rows if row["section"] == section]
         if own:
             same = sum(row["same"] for row in own)
-            sentences.append(f"{section}: {same} of {len(own)} ended with the undisturbed study's results.csv.")
-    return "\n".join(sentences)
+            yield f"{section}: {same} of {len(own)} ended with the undisturbed study's results.csv."
 
 
 def main(args: argparse.Namespace) -> None:
@@ -193,7 +191,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=["kills", "cluster"])
     parser.add_argument("--trials", type=int, default=20, help="kills")

@@ -11,11 +11,10 @@ during a training from a start in which z carries nothing. Writes ``when_is_z_us
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from common import obtain, parser_of_looks, tell, write
+from common import obtain, parser_of_looks, spaced, tell, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import Config, OneBitData, Run, build, exact, fit
@@ -39,7 +38,7 @@ def row_of(run: Run) -> dict[str, Any]:
 
 def follow(config: Config, points: int = 40) -> dict[str, list[float]]:
     """The exact figures at steps of a training, evenly spaced on a log scale."""
-    steps = set(np.unique(np.geomspace(1, config.recipe.steps, points).round()).astype(int).tolist())
+    steps = set(spaced(config.recipe.steps, points))
     model, guide, data = build(config)
     trace: dict[str, list[float]] = {name: [] for name in ("step", *FIGURES)}
 
@@ -66,7 +65,7 @@ def draw(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[floa
                 [r["ndims"] for r in own], [r[name] for r in own], style, ms=4, color=LAYER_COLOURS[layers], label=label
             )
     largest = max(row["ndims"] for row in rows)
-    ndims = sorted({int(n) for n in np.geomspace(1, max(largest, 2), 24).round()})
+    ndims = spaced(max(largest, 2), 24)
     best = [optimal_information(n, prob) for n in ndims]
     sizes.plot(ndims, best, color=DARK, ls="--", lw=1.2, label="$I(x; z_1)$ at the optimum, Gaussian $q$")
     colour = LAYER_COLOURS[config.layers]
@@ -85,9 +84,8 @@ def draw(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[floa
     return figure
 
 
-def answer(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[float]]) -> str:
+def answer(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[float]]) -> Iterator[str]:
     """Where each number of layers begins to use its latent, and when."""
-    sentences = []
     for layers in sorted({row["layers"] for row in rows}):
         own = [row for row in rows if row["layers"] == layers]
         used = [row for row in own if row["mutual_information"] > 0.1]
@@ -98,16 +96,14 @@ def answer(rows: Sequence[dict[str, Any]], prob: float, trace: dict[str, list[fl
             else "is unused"
         )
         off = f"; it carries {', '.join(unused)}" if unused else ""
-        sentences.append(f"{LAYER_NAMES[layers]}: z {on}{off}.")
+        yield f"{LAYER_NAMES[layers]}: z {on}{off}."
     seen = zip(trace["step"], trace["mutual_information"], strict=True)
     half = [step for step, value in seen if value > 0.5 * OneBitData(1, prob).entropy]
     when = f"holds half the entropy from step {half[0]:.0f} on" if half else "never holds half the entropy"
-    sentences.append(f"From a start in which it carries nothing, z {when}.")
-    return "\n".join(sentences)
+    yield f"From a start in which it carries nothing, z {when}."
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train or load, evaluate, follow one training, draw, answer."""
     runs = obtain(args)
     rows = [row_of(run) for run in runs]
     config = Config(ndims=args.followed, seed=args.seed, prob=args.prob, preset="reference", steps=args.steps)
@@ -118,7 +114,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     ndims = (1, 2, 3, 5, 10, 30, 100, 1000)
     parser = parser_of_looks(__doc__, "when_is_z_used", ndims=ndims)
     parser.add_argument("--followed", type=int, default=5, metavar="NDIMS", help="dimensions of the training followed")

@@ -4,20 +4,20 @@
 
 A bit that is repeated r times, beside others that are repeated more often: I(x_j; z), what z says of it (nats, at most
 ln 2), for the best Gaussian q(z1|x) under its best decoder (`exact.gaussian_optimum`), and for runs that are trained
-from random weights. Writes ``which_bits.csv``, ``runs.csv`` (a row a run) and ``which_bits.png``, prints the table and
-the answer.
+from random weights. Writes ``which_bits.csv``, ``runs.csv`` (a row per run) and ``which_bits.png``, prints the table
+and the answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
-from codebooks import best_programs, judged, repeats_of, train
-from common import parser_of, write
+from codebooks import best_programs, judged, repeats_of
+from common import parser_of, trained, write
 from matplotlib.figure import Figure
 
 from pyro_onebit import BitsData, Config, exact
@@ -46,10 +46,13 @@ def best_of(data: BitsData) -> dict[str, Any]:
 def learned(data: BitsData, args: argparse.Namespace) -> list[float]:
     """What trained runs hold of the last bit."""
     configs = [Config(repeats=data.repeats, seed=seed, steps=args.steps) for seed in args.seeds]
-    return [
-        information(judged(run), data.bits)[-1]
-        for run in train(configs, args, f"repeats {' '.join(map(str, data.repeats))}")
-    ]
+    runs = trained(configs, args, f"repeats {' '.join(map(str, data.repeats))}")
+    return [information(judged(run), data.bits)[-1] for run in runs]
+
+
+def where(company: str) -> str:
+    """Where a bit is."""
+    return "alone" if company == "alone" else f"beside bits of {' and '.join(company.split())} repeats"
 
 
 def draw(table: pd.DataFrame, runs: pd.DataFrame) -> Figure:
@@ -62,9 +65,8 @@ def draw(table: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     for i, company in enumerate(companies):
         shift = (i - 0.5 * (len(companies) - 1)) * width
         own = table[table["company"] == company]
-        label = "alone" if company == "alone" else f"beside bits of {' and '.join(company.split())} repeats"
         at = [places.index(repeats) + shift for repeats in own["repeats"]]
-        axes.bar(at, own["held"].clip(lower=0.0), 0.94 * width, color=COLOURS[i % len(COLOURS)], label=label)
+        axes.bar(at, own["held"].clip(lower=0.0), 0.94 * width, color=COLOURS[i % len(COLOURS)], label=where(company))
         seen = runs[runs["company"] == company]
         spread = 0.7 * width * (seen["seed"].rank(method="dense") / max(1, seen["seed"].nunique()) - 0.5)
         place = [places.index(repeats) + shift for repeats in seen["repeats"]] + spread
@@ -80,25 +82,21 @@ def draw(table: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def answer(table: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame) -> Iterator[str]:
     """From how many repeats on a bit is held, by the best Gaussian and by runs."""
-    sentences = []
     for company, own in table.groupby("company", sort=False):
-        where = "alone" if company == "alone" else f"beside bits of {' and '.join(company.split())} repeats"
         held = own[own["held"] > HELD]
         if not len(held):
-            sentences.append(f"A bit {where} is never held.")
+            yield f"A bit {where(str(company))} is never held."
             continue
         first = held.iloc[0]
-        text = f"A bit {where} is held from n = {first['repeats']} on ({first['held']:.3f} nats"
+        text = f"A bit {where(str(company))} is held from n = {first['repeats']} on ({first['held']:.3f} nats"
         if first["learned"] == first["learned"]:
             text += f"; runs {first['least']:.3f} to {first['most']:.3f}, their median {first['learned']:.3f}"
-        sentences.append(f"{text}).")
-    return "\n".join(sentences)
+        yield f"{text})."
 
 
 def main(args: argparse.Namespace) -> None:
-    """Search, train, draw, answer."""
     rows, runs = [], []
     for text in args.company:
         company = () if text == "alone" else repeats_of(text)
@@ -115,7 +113,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = parser_of(
         __doc__,
         "which_bits",

@@ -4,7 +4,7 @@
     python docs/figures.py --only study bits_back
     python docs/tables.py                           # afterwards, for the answers
 
-Results are kept in ``results/docs``; of studies what is there is not trained again.
+Results are kept in ``results/docs``; existing runs of the study are not trained again.
 """
 
 from __future__ import annotations

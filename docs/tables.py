@@ -54,7 +54,7 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def markdown(table: pd.DataFrame, digits: str = ".4f") -> str:
-    """A table whose columns are named as they are to be read."""
+    """A table whose columns are named as readers see them."""
     return markdown_table(rows_of(table), [Column(str(name), format=digits) for name in table])
 
 
@@ -79,8 +79,7 @@ def phenomenon() -> str:
     table = recorded("study/results")
     wide = table.pivot(index="ndims", columns="layers", values=["mutual_information", "loss"])
     names = {"mutual_information": "I(x; z)", "loss": "loss"}
-    layers = {1: "one layer", 2: "two layers"}
-    wide.columns = [f"{names[name]}, {layers[count]}" for name, count in wide.columns]
+    wide.columns = [f"{names[name]}, {LAYER_NAMES[count]}" for name, count in wide.columns]
     return markdown(wide.reset_index().rename(columns={"ndims": "n"}))
 
 

@@ -18,14 +18,12 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from trials import SECTIONS, Row, answer, summarise
+from trials import FAULTS, SECTIONS, Row, answer, summarise
 
 from pyro_onebit.files import write_table
 from pyro_onebit.plots import LIGHT, PALETTE, save
 from pyro_onebit.reporting import markdown_table
 from pyro_onebit.studies import Column
-
-FAULTS = ("traceback", "wrong", "lost", "orphan")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -65,7 +63,6 @@ def draw(table: Sequence[Row]) -> Figure:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--containers", type=int, default=20_000, help="damaged containers")

@@ -3,17 +3,18 @@
 An expectation under a law is an integral over t = -log of the probability beyond, from ln 2 on, once for each side:
 there a power-law tail, a Gaussian one, an infinite peak at a support's end are all smooth. Its panels are bisected
 until a Gauss-Legendre rule of 20 nodes agrees with two of half the width. Where there is something to see (a spike,
-a bump, a step) the case says, in `places`. All in nats; the codewords are 0 and 1, in this order.
+a bump, a step) the case says, in `places`. All in nats; the codewords are 0 and 1, in this order, `prob` is the
+probability of 1, and `q` has a law of the latent, or of the first one, for each.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,20 +71,6 @@ def integrate(f: Function, edges: Values, relative: float = 1e-12, absolute: flo
     if float(np.abs(whole).sum()) > max(1e-9 * scale, absolute):
         raise ArithmeticError("the independent rule did not settle")
     return total + float(whole.sum())
-
-
-class Law(Protocol):
-    """A density of a scalar, and expectations under it."""
-
-    @property
-    def places(self) -> Values:
-        """Where panels of another law should have edges."""
-
-    def logpdf(self, z: Values) -> Values:
-        """The log-density."""
-
-    def expectation(self, g: Integrand, places: Values, relative: float = 1e-12) -> float:
-        """E[g(z, log q(z))]."""
 
 
 class StudentT:
@@ -144,59 +131,56 @@ class Mixture:
         second = sum(w * (s * s * float(law.var()) + (m + s * float(law.mean())) ** 2) for w, law, m, s in self.parts)
         return second - self.mean**2
 
-    def _edges(self, law: Any, y: Values) -> tuple[Values, Values]:
-        """Edges of t below and above the median, some of them at places y."""
+    def _sides(self, places: Values) -> Iterator[tuple[float, Any, float, float, Function, Values]]:
+        """Each part, below and above its median: how t becomes its value, and edges of t, some of them at places."""
         start = _LN2 + np.r_[0.0, np.geomspace(1e-3, self.reach - _LN2, 40)]
-        edges = []
-        for beyond in (law.cdf(y), law.sf(y)):
-            t = -np.log(beyond[(beyond < 0.5) & (beyond > 0.0)])
-            edges.append(np.r_[start, t[t < self.reach]])
-        return edges[0], edges[1]
+        places = np.r_[places, self.places]
+        for weight, law, loc, scale in self.parts:
+            y = (places - loc) / scale
+            for quantile, beyond in ((law.ppf, law.cdf(y)), (law.isf, law.sf(y))):
+                t = -np.log(beyond[(beyond < 0.5) & (beyond > 0.0)])
+                yield weight, law, loc, scale, quantile, np.r_[start, t[t < self.reach]]
 
     def expectation(self, g: Integrand, places: Values, relative: float = 1e-12) -> float:
         """E[g(z, log q(z))], by panels that `relative` is little enough for."""
         total = 0.0
-        for weight, law, loc, scale in self.parts:
-            below, above = self._edges(law, (np.r_[places, self.places] - loc) / scale)
-            for quantile, edges in ((law.ppf, below), (law.isf, above)):
+        for weight, law, loc, scale, quantile, edges in self._sides(places):
 
-                def f(
-                    t: Values, quantile: Any = quantile, law: Any = law, loc: float = loc, scale: float = scale
-                ) -> Values:
-                    tail = np.exp(-t)
-                    y = quantile(tail)
-                    z = loc + scale * y
-                    # Of one law from y: a peak at a support's end is lost in z.
-                    own = law.logpdf(y) - math.log(scale) if len(self.parts) == 1 else self.logpdf(z)
-                    return tail * g(z, own)
+            def f(
+                t: Values, quantile: Any = quantile, law: Any = law, loc: float = loc, scale: float = scale
+            ) -> Values:
+                tail = np.exp(-t)
+                y = quantile(tail)
+                z = loc + scale * y
+                # Of one law from y: a peak at a support's end is lost in z.
+                own = law.logpdf(y) - math.log(scale) if len(self.parts) == 1 else self.logpdf(z)
+                return tail * g(z, own)
 
-                total += weight * integrate(f, edges, relative, 1e-13)
+            total += weight * integrate(f, edges, relative, 1e-13)
         return total
 
     def log_expectation(self, log_g: Function, places: Values, first: int = 600) -> float:
         """log E[exp(log_g(z))], however small it is and wherever its mass lies; looked for on `first` panels."""
         logs = []
-        for weight, law, loc, scale in self.parts:
-            below, above = self._edges(law, (np.r_[places, self.places] - loc) / scale)
-            for quantile, edges in ((law.ppf, below), (law.isf, above)):
+        for weight, _, loc, scale, quantile, edges in self._sides(places):
 
-                def h(t: Values, quantile: Any = quantile, loc: float = loc, scale: float = scale) -> Values:
-                    return log_g(loc + scale * quantile(np.exp(-t))) - t
+            def h(t: Values, quantile: Any = quantile, loc: float = loc, scale: float = scale) -> Values:
+                return log_g(loc + scale * quantile(np.exp(-t))) - t
 
-                edges = np.unique(np.r_[edges, np.linspace(_LN2, self.reach, first)])
-                look = np.unique(np.linspace(edges[:-1], edges[1:], 9))
-                values = h(look)
-                peak = float(values.max())
-                if peak == -math.inf:
-                    continue
-                near = look[values > peak - 50.0]
+            edges = np.unique(np.r_[edges, np.linspace(_LN2, self.reach, first)])
+            look = np.unique(np.linspace(edges[:-1], edges[1:], 9))
+            values = h(look)
+            peak = float(values.max())
+            if peak == -math.inf:
+                continue
+            near = look[values > peak - 50.0]
 
-                def scaled(t: Values, h: Function = h, peak: float = peak) -> Values:
-                    return np.exp(h(t) - peak)
+            def scaled(t: Values, h: Function = h, peak: float = peak) -> Values:
+                return np.exp(h(t) - peak)
 
-                area = integrate(scaled, np.r_[edges, near])
-                if area > 0.0:  # otherwise narrower than any number: nothing beside the other side's
-                    logs.append(math.log(weight) + peak + math.log(area))
+            area = integrate(scaled, np.r_[edges, near])
+            if area > 0.0:  # otherwise narrower than any number: nothing beside the other side's
+                logs.append(math.log(weight) + peak + math.log(area))
         return float(logsumexp(logs))
 
 
@@ -228,6 +212,10 @@ class Read:
         return integrate(f, np.r_[self.edges, inside], max(relative, 1e-10), 1e-13)
 
 
+#: A density of a scalar, and expectations under it.
+Law = Mixture | Read
+
+
 def normal(loc: float, scale: float) -> Mixture:
     """N(loc, scale^2)."""
     return Mixture(((1.0, stats.norm(), loc, scale),))
@@ -244,11 +232,7 @@ def one_latent(
     """The figures of one latent, averaged over the codewords.
 
     Arguments:
-        q: q(z|x) of codewords 0 and 1.
         p: The prior.
-        log_likelihood: log p(x_c|z).
-        prob: The probability of codeword 1.
-        places: Where there is something to see.
         infinite: The loss and KL(q(z|x) ‖ p(z|x)) are infinite, as only who gives the case can know.
     """
     probs = (1.0 - prob, prob)
@@ -315,24 +299,16 @@ def two_linear(
     s: float,
     log_likelihood: LogLikelihood,
     prob: float,
-    prior: Mixture | None = None,
-    mix: tuple[float, float] = (1.0, 0.0),
+    prior: Mixture,
+    mix: tuple[float, float],
 ) -> dict[str, float]:
     """The figures of z2 from a prior, z1|z2 ~ N(a z2 + b, s^2): second moments, and rules in one dimension.
 
     Without those of z2's marginal if a law of q is no Gaussian, or if x depends on both latents.
 
     Arguments:
-        q: Of codewords 0 and 1.
-        a: The slope of z1 given z2.
-        b: Its shift.
-        s: Its sd.
-        log_likelihood: log p(x_c|u).
-        prob: The probability of codeword 1.
-        prior: Of z2; None is N(0, 1).
-        mix: u in terms of z1 and z2.
+        log_likelihood: log p(x_c|u), where u is ``mix[0] * z1 + mix[1] * z2``.
     """
-    prior = prior or normal(0.0, 1.0)
     w, none = np.array(mix), np.empty(0)
     loss = 0.0
     for c, weight in enumerate((1.0 - prob, prob)):
@@ -393,17 +369,13 @@ def two_nested(
     p_z1: Conditional,
     log_likelihood: LogLikelihood,
     prob: float,
-    places: Iterable[float] = (),
+    places: Iterable[float],
 ) -> dict[str, float]:
     """The loss and the evidence of z2 ~ N(0, 1) and Gaussian conditionals of any mean and sd: a rule within a rule.
 
     Arguments:
-        q: q(z1|x) of codewords 0 and 1.
         q_z2: Mean and sd of z2 given the codeword and z1.
-        p_z1: Mean and sd of z1 given z2.
-        log_likelihood: log p(x_c|z1).
-        prob: The probability of codeword 1.
-        places: Of z2, where there is something to see.
+        places: Of z2.
     """
     figures = {"loss": 0.0, "log_evidence": 0.0}
     where, prior = np.array(list(places)), normal(0.0, 1.0)

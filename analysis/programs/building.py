@@ -128,16 +128,17 @@ class TwoLatents(nn.Module):
         sites: Sequence[str] = ("z1", "z2"),
         prior: Family = STANDARD,
         mix: tuple[float, float] = (1.0, 0.0),
+        law: Callable[[Tensor, Tensor], Any] = dist.Normal,
     ) -> None:
         super().__init__()
-        self.p_z1, self.sites, self.prior, self.mix = p_z1, sites, prior, mix
+        self.p_z1, self.sites, self.prior, self.mix, self.law = p_z1, sites, prior, mix, law
 
     def forward(self, x: Tensor) -> Any:
         """Run it on rows x."""
         like = torch.zeros_like(x[..., :1])
         with plate(x):
             z2 = pyro.sample(self.sites[1], self.prior.torch(like).to_event(1))
-            z1 = pyro.sample(self.sites[0], dist.Normal(*self.p_z1(z2, torch)).to_event(1))
+            z1 = pyro.sample(self.sites[0], self.law(*self.p_z1(z2, torch)).to_event(1))
             u = z1 if self.mix == (1.0, 0.0) else self.mix[0] * z1 + self.mix[1] * z2
             return pyro.sample("x", bernoulli(steep, u, x), obs=x)
 

@@ -230,7 +230,6 @@ def decoders() -> list[Case]:
             decoder=lambda z, m: 1e30 * z,
             data=(5, 0.2),
             places=[0.0],
-            guide=None,
             model=lambda: Program(_with_weight, weight=nn.Parameter(torch.tensor(1e30, dtype=torch.double))),
         ),
         one(

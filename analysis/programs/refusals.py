@@ -27,7 +27,6 @@ from programs.building import (
     plate,
     refuse,
     side_of,
-    tilted,
 )
 from programs.families import CLOSE, STANDARD, Family, family, steep
 
@@ -155,16 +154,6 @@ def refusals() -> list[Case]:
     three = [(name, scalar) for name in ("z3", "z2", "z1")]
     model = OneLatent()
 
-    class Growing(TwoLatents):
-        """p(z1|z2) is no density."""
-
-        def forward(self, x: Tensor) -> Any:
-            like = torch.zeros_like(x[..., :1])
-            with plate(x):
-                z2 = pyro.sample("z2", dist.Normal(like, torch.ones_like(like)).to_event(1))
-                z1 = pyro.sample("z1", Larger(*tilted(z2, torch)).to_event(1))
-                return pyro.sample("x", bernoulli(steep, z1, x), obs=x)
-
     following = affine(0.625, 0.0, around_mean(0.75))
     growing = affine(0.625, 0.0, too_large(Larger).torch)
     noisy = Encoder(lambda side: dist.Normal(side + torch.randn_like(side), 0.5))
@@ -180,7 +169,7 @@ def refusals() -> list[Case]:
         refuse(
             "a conditional prior e times too large",
             "p(z1|z2) is no density",
-            Growing(),
+            TwoLatents(law=Larger),
             TwoEncoder(CLOSE.torch, following),
         ),
         refuse(
@@ -191,11 +180,7 @@ def refusals() -> list[Case]:
         ),
         refuse("a NaN for a mean", "nothing is known", guide=with_parameter(math.nan, "mean")),
         refuse("a scale of exp(1e30)", "no number for it", guide=with_parameter(1e30, "log scale")),
-        refuse(
-            "NaN for codeword 1 only",
-            "nothing is known",
-            guide=Encoder(lambda side: dist.Normal(torch.where(side > 0, math.nan, side), 0.5, validate_args=False)),
-        ),
+        refuse("NaN for codeword 1 only", "nothing is known", guide=Encoder(half_lost)),
         refuse("a point", "no density", guide=Encoder(dist.Delta)),
         refuse("a discrete latent", "not continuous", drawing(("z1", coin), observe=True), drawing(("z1", coin))),
         refuse("a latent of two numbers", "not scalar", drawing(("z1", pair), observe=True), drawing(("z1", pair))),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from programs.building import Case, Encoder, OneLatent, Program, bernoulli, one, plate, side_of
 from programs.families import CLOSE, STANDARD, gaussian, student
+from programs.refusals import with_parameter
 from pyro_onebit import OneBitData
 
 
@@ -139,4 +140,10 @@ def ways() -> list[Case]:
         one("a plate for the dimensions", CLOSE, model=lambda: dimension_plate, guide=lambda: dimension_guide),
         one("a guide in single precision", CLOSE, guide=lambda: single_guide, tolerance=1e-5),
         one("a q_z1 that is not what the program draws", gaussian(0.7), data=(5, 0.5), guide=wide_program),
+        one(
+            "a mean of 1e30",
+            gaussian(1.0, 1e30),
+            decoder=lambda z, m: 0.0 * z,
+            guide=lambda: with_parameter(1e30, "mean"),
+        ),
     ]

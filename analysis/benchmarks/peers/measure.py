@@ -159,7 +159,7 @@ def judge(work: Work, snapshot: Any) -> float:
     else:
         for name, values in snapshot.items():
             net = getattr(model if name.startswith("p_") else guide, name).net
-            tensors = [torch.from_numpy(np.array(value)) for value in values]
+            tensors = [torch.tensor(np.asarray(value)) for value in values]
             net.load_state_dict(dict(zip(net.state_dict(), tensors, strict=True)))
     try:
         loss = evaluate(model, guide, data)["loss"]

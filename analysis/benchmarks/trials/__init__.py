@@ -1,6 +1,6 @@
 """What the world outside may do to a command, by kind: each module tries one kind and gives a row for each attempt."""
 
-from trials.common import Row, Section, answer, summarise
+from trials.common import FAULTS, Row, Section, answer, summarise
 from trials.forged import containers, files, states
 from trials.limits import settings, sizes
 from trials.outputs import outputs
@@ -25,4 +25,4 @@ SECTIONS: dict[str, Section] = {
     "strangers": strangers,
 }
 
-__all__ = ["SECTIONS", "Row", "answer", "summarise"]
+__all__ = ["FAULTS", "SECTIONS", "Row", "answer", "summarise"]

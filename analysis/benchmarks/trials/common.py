@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,11 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **changes}
 
 
+#: Of one-layer programs, a few steps: what each kind of attempt needs of a command, its directory to follow.
+TRAIN = ("train", "--ndims", "2", "--steps", "3", "--quiet", "--out")
+STUDY = ("study", "--ndims", "2", "--layers", "1", "--steps", "3", "--jobs", "1", "--quiet", "--out")
+
+
 def shell(line: str, place: Path, **changes: str) -> Ended:
     """A line of bash, in which ``onebit`` is the command, in a directory."""
     prepared = f'onebit() {{ "{sys.executable}" -m pyro_onebit "$@"; }}; {line}'
@@ -144,14 +149,3 @@ def json_rows(ended: Ended) -> dict[str, Any] | None:
     except ValueError:
         return None
     return content
-
-
-@contextlib.contextmanager
-def changed(path: Path, content: bytes) -> Iterator[None]:
-    """Within, a file has another content."""
-    before = path.read_bytes()
-    path.write_bytes(content)
-    try:
-        yield
-    finally:
-        path.write_bytes(before)

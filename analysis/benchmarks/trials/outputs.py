@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from trials.common import Row, fresh, inside, row_of, shell, small_run
+from trials.common import STUDY, TRAIN, Row, fresh, inside, row_of, shell, small_run
 
 FOREIGN = b'{"mine": 1}\nprecious\n'
 RUN_FILES = (
@@ -20,13 +20,11 @@ RUN_FILES = (
     "posterior.nc",
 )
 STUDY_FILES = ("results.csv", "failures.csv", "report.html", "study.toml", ".study.lock")
-TRAIN = ("train", "--ndims", "2", "--steps", "3", "--quiet", "--out")
-STUDY = ("study", "--ndims", "2", "--layers", "1", "--steps", "3", "--jobs", "1", "--quiet", "--out")
 
 
 def outputs(args: argparse.Namespace) -> Iterator[Row]:
     """Foreign files, links, pipes, devices and directories; modes."""
-    place = fresh(args.out / "outputs")
+    place = fresh(args.out / "outputs").resolve()
     for name in (*RUN_FILES, ".lock"):
         yield _kept(f"train over a foreign {name}", place / "run", place / "run" / name, *TRAIN, place / "run")
     for name in STUDY_FILES:

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from trials.common import Ended, Row, command, environment, figures_of, fresh, json_rows, processes_of, row_of, shell
 
 #: Seconds in which a killed command's processes must be gone.
@@ -58,26 +60,37 @@ class Begun:
         time.sleep(delay)
         return self.process.poll() is None
 
+    def wait(self, timeout: float | None = None) -> Ended:
+        """How it ends."""
+        out, err = self.process.communicate(timeout=timeout)
+        return Ended(self.process.returncode, out, err)
+
     def send(self, number: int) -> tuple[Ended, bool]:
         """Send the first process a signal, if it runs, and wait; how it ended, and whether it left something behind."""
         self.process.send_signal(number)
         try:
-            out, err = self.process.communicate(timeout=_GONE)
+            ended = self.wait(_GONE)
         except subprocess.TimeoutExpired:  # somebody holds the pipe open
             self.end()
-            out, err = self.process.communicate()
-            return Ended(self.process.returncode, out, err), True
+            return self.wait(), True
         deadline = time.monotonic() + _GONE
         while (left := processes_of(self.process.pid)) and time.monotonic() < deadline:
             time.sleep(0.05)
         self.end()
-        return Ended(self.process.returncode, out, err), bool(left)
+        return ended, bool(left)
 
     def end(self) -> None:
         """Kill what is left of the session."""
         for number in processes_of(self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
+
+
+def halfway(arguments: list[str], out: Path, **changes: str) -> Begun:
+    """A study's command that has been begun, half a second after the states of its two runs are there."""
+    begun = Begun(arguments, **changes)
+    begun.until(lambda: len(states_of(out)) == 2, 0.5)
+    return begun
 
 
 def _finished(out: Path) -> int:
@@ -88,10 +101,8 @@ def states_of(out: Path) -> list[int]:
     """The steps that states have come to."""
     steps = []
     for path in out.glob("runs/*/progress.safetensors"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            steps.append(json.loads(header["__metadata__"]["state"])["step"])
+        with contextlib.suppress(OSError, SafetensorError), safe_open(path, "pt") as file:
+            steps.append(json.loads(file.metadata()["state"])["step"])
     return steps
 
 
@@ -105,9 +116,13 @@ def undisturbed(args: argparse.Namespace) -> Any:
 
 def completed(args: argparse.Namespace, out: Path, expected: Any) -> tuple[Ended, bool]:
     """The same command once more, to its end; whether the same came out."""
-    ended = subprocess.run(study(args, out), capture_output=True, text=True, env=environment(), check=False)
-    found = Ended(ended.returncode, ended.stdout, ended.stderr)
-    return found, ended.returncode == 0 and figures_of(out) == expected and (out / "report.html").exists()
+    ended = Begun(study(args, out)).wait()
+    return ended, came_out(ended, out, expected) and (out / "report.html").exists()
+
+
+def came_out(ended: Ended, out: Path, expected: Any) -> bool:
+    """Whether a study ended well, with what was expected of it."""
+    return ended.code == 0 and figures_of(out) == expected
 
 
 def kills(args: argparse.Namespace) -> Iterator[Row]:
@@ -224,18 +239,16 @@ def odd(args: argparse.Namespace) -> Iterator[Row]:
             for pid in stopped:
                 os.kill(pid, number)
             time.sleep(3.0)
-        text, err = begun.process.communicate()
-        same = begun.process.returncode == 0 and figures_of(out) == expected
-        yield row_of("odd", f"{who} stopped and continued", Ended(begun.process.returncode, text, err), right=same)
+        ended = begun.wait()
+        yield row_of("odd", f"{who} stopped and continued", ended, right=came_out(ended, out, expected))
 
     out = fresh(place / "shared")
     both = [Begun(study(args, out)) for _ in range(2)]
     both[0].until(lambda: bool(states_of(out)), 0.5)
     _, orphan = both[0].send(signal.SIGKILL)
-    text, err = both[1].process.communicate()
-    same = both[1].process.returncode == 0 and figures_of(out) == expected
-    ended = Ended(both[1].process.returncode, text, err)
-    yield row_of("odd", "one of two commands on one directory killed", ended, right=same, orphan=orphan)
+    ended = both[1].wait()
+    right = came_out(ended, out, expected)
+    yield row_of("odd", "one of two commands on one directory killed", ended, right=right, orphan=orphan)
 
     for name, happens in {
         "a run's state deleted": lambda out: [path.unlink() for path in out.glob("runs/*/progress.safetensors")],
@@ -244,13 +257,10 @@ def odd(args: argparse.Namespace) -> Iterator[Row]:
         "a run made a file": lambda out: [_as_file(path) for path in itertools.islice(out.glob("runs/*"), 1)],
     }.items():
         out = fresh(place / "deleted")
-        begun = Begun(study(args, out))
-        begun.until(lambda: len(states_of(out)) == 2, 0.5)  # noqa: B023
+        begun = halfway(study(args, out), out)
         happens(out)
-        text, err = begun.process.communicate()
-        yield row_of(
-            "odd", name, Ended(begun.process.returncode, text, err), right=begun.process.returncode in (0, 1, 2)
-        )
+        ended = begun.wait()
+        yield row_of("odd", name, ended, right=ended.code in (0, 1, 2))
         for path in out.glob("runs/*"):
             if path.is_file():
                 path.unlink()
@@ -279,9 +289,9 @@ def _deserted(args: argparse.Namespace, place: Path) -> Iterator[Row]:
         asked = Begun(study(args, out, "--cluster", json.loads(file.read_text())["address"]))
         asked.until(lambda: bool(states_of(out)))
         begun[1].kill()
-        text, err = asked.process.communicate(timeout=300)
-        right = asked.process.returncode == 2 and "no worker left" in err
-        yield row_of("odd", "a cluster whose last worker goes", Ended(asked.process.returncode, text, err), right=right)
+        ended = asked.wait(300)
+        right = ended.code == 2 and "no worker left" in ended.err
+        yield row_of("odd", "a cluster whose last worker goes", ended, right=right)
     finally:
         for process in begun:
             process.kill()

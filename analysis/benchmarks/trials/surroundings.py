@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from trials.common import Ended, Row, figures_of, fresh, inside, json_rows, row_of, small_run
-from trials.processes import Begun, completed, states_of, study, undisturbed
+from trials.common import STUDY, TRAIN, Ended, Row, fresh, inside, json_rows, row_of, small_run
+from trials.processes import came_out, completed, halfway, study, undisturbed
 
 #: A preloaded library that sets a process's clock another way from when a file is there. The machine's clock stays,
 #: and with it the times of files, which then lie in the process's future or past.
@@ -78,13 +78,10 @@ def _another_time(args: argparse.Namespace, place: Path, name: str, seconds: int
         ["cc", "-shared", "-fPIC", *defined, "-x", "c", "-o", library, "-"], input=CLOCK.encode(), check=True
     )
     for again in ("", ", then the same command"):
-        begun = Begun(study(args, out, "--timeout", "3600"), LD_PRELOAD=str(library))
-        begun.until(lambda: len(states_of(out)) == 2, 0.5)
+        begun = halfway(study(args, out, "--timeout", "3600"), out, LD_PRELOAD=str(library))
         flag.touch()
-        text, err = begun.process.communicate()
-        right = begun.process.returncode == 0 and figures_of(out) == expected
-        ended = Ended(begun.process.returncode, text, err)
-        yield row_of("surroundings", f"the clock set {name} by a day{again}", ended, right=right)
+        ended, what = begun.wait(), f"the clock set {name} by a day{again}"
+        yield row_of("surroundings", what, ended, right=came_out(ended, out, expected))
 
 
 def _may_fix(place: Path) -> bool:
@@ -109,13 +106,11 @@ def _fixed(directories: Sequence[Path]) -> Iterator[None]:
 def _read_only(
     args: argparse.Namespace, out: Path, name: str, parts: Callable[[Path], list[Path]], expected: Any
 ) -> Iterator[Row]:
-    begun = Begun(study(args, out))
-    begun.until(lambda: len(states_of(out)) == 2, 0.5)
+    begun = halfway(study(args, out), out)
     with _fixed(parts(out)):
-        text, err = begun.process.communicate()
-    ended = Ended(begun.process.returncode, text, err)
-    # Where all that is needed is there already, a study may end as if nothing had been.
-    right = ended.code in (1, 2) or (ended.code == 0 and figures_of(out) == expected)
+        ended = begun.wait()
+    # Where nothing more is to be written, a study may end as if nothing had happened.
+    right = ended.code in (1, 2) or came_out(ended, out, expected)
     yield row_of("surroundings", f"read-only in mid-study: {name}", ended, right=right)
     ended, same = completed(args, out, expected)
     yield row_of("surroundings", f"the same command after: {name}", ended, right=same)
@@ -124,7 +119,7 @@ def _read_only(
 def _read_only_before(place: Path) -> Iterator[Row]:
     """What only reads works; what writes is a line."""
     out = place / "study"
-    inside("study", "--ndims", "2", "--layers", "1", "--steps", "3", "--jobs", "1", "--quiet", "--out", out)
+    inside(*STUDY, out)
     run = next(out.glob("runs/*"))
     (place / "content").write_bytes(b"content")
     asked: list[tuple[int, list[str | Path]]] = [
@@ -132,8 +127,8 @@ def _read_only_before(place: Path) -> Iterator[Row]:
         (0, ["bounds", run, "--repeats", "2"]),
         (0, ["encode", "--run", run, place / "content", place / "container", "--quiet"]),
         (2, ["report", out]),
-        (2, ["train", "--ndims", "2", "--steps", "3", "--quiet", "--out", run]),
-        (2, ["train", "--ndims", "2", "--steps", "3", "--quiet", "--out", out / "new"]),
+        (2, [*TRAIN, run]),
+        (2, [*TRAIN, out / "new"]),
         (2, ["study", "--ndims", "3", "--layers", "1", "--steps", "3", "--jobs", "1", "--quiet", "--out", out]),
     ]
     with _fixed([out, run, out / "runs", out / "figures"]):

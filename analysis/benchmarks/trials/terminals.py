@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from trials import common
 from trials.common import Row, fresh, row_of, shell, small_run
 
-STUDY = "onebit study --ndims 2 --layers 1 --steps 3 --jobs 1 --quiet --out"
-TRAIN = "onebit train --ndims 2 --steps 3 --quiet --out"
+STUDY, TRAIN = (" ".join(["onebit", *arguments]) for arguments in (common.STUDY, common.TRAIN))
 #: A name, a line of bash, and the exit codes that it may have.
 LINES: tuple[tuple[str, str, set[int]], ...] = (
     ("--help | head", "onebit --help | head -n 1; exit ${PIPESTATUS[0]}", {0}),
@@ -105,7 +105,7 @@ def _without_locks(place: Path) -> Row:
         "def none(*_): raise OSError(37, 'No locks available')\n"
         "fcntl.flock = none\n"
         "from pyro_onebit.cli import main\n"
-        "sys.exit(main(['train', '--ndims', '2', '--steps', '3', '--quiet', '--out', 'lockless']))\n"
+        f"sys.exit(main({[*common.TRAIN, 'lockless']}))\n"
     )
     (place / "lockless.py").write_text(script)
     ended = shell(f'"{sys.executable}" lockless.py', place)
