@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_onebit import OBJECTIVES, Config, Guide, Model, OneLayerGuide, OneLayerModel, Recipe, build, fit
+from pyro_onebit import OBJECTIVES, Config, Guide, Model, Recipe, build, fit
 from pyro_onebit.exact import evaluate
 from pyro_onebit.internals import particle_traces, sample_sites
-from pyro_onebit.nn import start_around
 from pyro_onebit.settings import Device
-from pyro_onebit.training import SOAP, LatticeNoise
+from pyro_onebit.training import SOAP, LatticeNoise, first_layer, learned_start
 
 Pairs = list[tuple[Model, Guide]]
 
@@ -138,21 +137,15 @@ def side_by_side(config: Config, seeds: int, device: str) -> tuple[Pairs, dict[s
     start = time.perf_counter()
     pairs = [build(replace(config, seed=seed))[:2] for seed in range(seeds)]
     first_recipe, main_recipe = config.recipe.stages()
-    firsts: Pairs = []
-    for model, guide in pairs:
-        first, encoder = OneLayerModel(config.ndims), OneLayerGuide()
-        first.p_x, encoder.q_z1 = model.p_x, guide.q_z1
-        firsts.append((first, encoder))
+    firsts = [first_layer(model, guide, config.data) for model, guide in pairs]
     built = time.perf_counter()
     torch.manual_seed(0)
     train_stage(firsts, config, first_recipe, device)
     begun = time.perf_counter()
     for model, guide in pairs:
-        with torch.no_grad():
-            q = guide.q_z1(config.data.codewords)
-        loc, scale = (tuple(part[:, 0].tolist()) for part in (q.mean, q.stddev))
+        learned = learned_start(guide, config.data)
         for program in (model, guide):
-            program.reset_parameters(start_around(loc, scale, config.layers, config.ndims), config.prob)
+            program.reset_parameters(learned, config.prob)
     between = time.perf_counter()
     train_stage(pairs, config, main_recipe, device)
     end = time.perf_counter()
