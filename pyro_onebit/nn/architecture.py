@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from scipy.special import ndtri
@@ -78,12 +79,16 @@ class Start:
         shares = [self._reach(cuts, i) / self.separation for i in range(len(cuts) + 1)]
         return _by_word(gray_code(repeats), [scale * share for share in shares])
 
-    def ends(self, prob: float, repeats: Sequence[int] = (1,)) -> tuple[float, ...]:
-        """Where each codeword's interval ends that begins at its mean, which lies near its inner threshold."""
+    def widths(self, prob: float, repeats: Sequence[int] = (1,)) -> tuple[float, ...]:
+        """How far each codeword's interval reaches from its mean, which lies near its inner threshold."""
         cuts, order = self.cuts(prob, repeats), gray_code(repeats)
-        far = [-_FAR, *(cut + self.separation for cut in cuts)][: len(order) // 2]
-        far += [*(cut - self.separation for cut in cuts), _FAR][len(order) // 2 :]
-        return _by_word(order, far)
+        if not self.holds_the_bit:
+            return (_FAR,) * len(order)
+        between = [
+            max(end - begin - 2.0 * self._reach(cuts, i), 0.5 * (end - begin))
+            for i, (begin, end) in enumerate(pairwise(cuts), 1)
+        ]
+        return _by_word(order, [_FAR, *between, _FAR])
 
     def cuts(self, prob: float, repeats: Sequence[int] = (1,)) -> list[float]:
         """Where a planted decoder goes over from one codeword to the next, in the order of the Gray code."""

@@ -151,7 +151,7 @@ class TruncatedNet(RowNet):
     lie above the middle whose heaviest bit is 1.
     """
 
-    ends: Tensor
+    widths: Tensor
 
     def __init__(self, ndims: int, arch: Architecture, prob: float) -> None:
         super().__init__(ndims, [1, 1, 1, *([1] if arch.repeats else [])], arch, prob)
@@ -161,13 +161,15 @@ class TruncatedNet(RowNet):
         """Redraw the initial weights and set the skips."""
         super().reset_parameters(start, prob)
         if len(self.repeats) > 1:
-            self._set(ends=start.ends(prob, self.repeats))
+            self._set(widths=start.widths(prob, self.repeats))
 
     def forward(self, c: Tensor) -> Independent:
         """The conditional given rows c."""
-        mean, raw, threshold, *end = self.net(c / self.divisor)
+        mean, raw, threshold, *width = self.net(c / self.divisor)
         scale = variance_of(raw + UNIT_BIAS).sqrt()
         heaviest = c.split(self.blocks, -1)[self.heaviest]
         side = torch.where(heaviest.mean(-1, keepdim=True) > 0.5, 1.0, -1.0).to(mean.dtype)
-        far = [self._of_word(self.ends, c) + own for own in end]
-        return TruncatedNormal(mean, scale, self._start(c) + threshold, side, *far).to_event(1)
+        bound = self._start(c) + threshold
+        # Whatever the weights, an interval ends beyond where it begins.
+        ends = [bound + side * self._of_word(self.widths, c) * softplus(own + UNIT_BIAS) for own in width]
+        return TruncatedNormal(mean, scale, bound, side, *ends).to_event(1)

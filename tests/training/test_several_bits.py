@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from conftest import SEED
 from scipy import stats
 
 from pyro_onebit import BitsData, Codebook, Config, InputError, OneBitData, Run, build, exact, fit
@@ -140,3 +141,13 @@ def test_the_first_layer_of_several_bits_is_trained_longer() -> None:
     first = [Config(layers=2, ndims=12, bits=bits).recipe for bits in (1, 2, 3)]
     assert [recipe.first_steps for recipe in first] == [first[0].first_steps * longer for longer in (1, 4, 6)]
     assert len({recipe.steps - recipe.first_steps for recipe in first}) == 1
+
+
+@pytest.mark.parametrize(("repeats", "prob"), [((3, 1), 0.2), ((5, 2, 1), 0.5), ((1, 1, 1, 1), 0.5)])
+def test_intervals_are_never_empty_whatever_the_weights(repeats: tuple[int, ...], prob: float) -> None:
+    for seed in range(SEED, SEED + 8):
+        config = Config(repeats=repeats, prob=prob, guide="truncated", steps=5, seed=seed)
+        _, guide, data = build(config)
+        q = guide.q_z1(data.codewords).base_dist
+        assert (q.side * (q.end - q.bound) > 0.0).all()
+    assert math.isfinite(fit(*build(config), config).metrics["loss"])
