@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from pyro_onebit import Config, OneBitData, bounds, build, diagnostics, exact
 from pyro_onebit.coding import Codec
 from pyro_onebit.errors import InputError, ProgramError
-from pyro_onebit.programs import Program
 
 A, B, S = 0.8, 0.3, 0.6  # z2 ~ N(0, 1), z1 | z2 ~ N(A z2 + B, S^2), logits SLOPE z1 in N dimensions
 SLOPE, N = 3.0, 3
@@ -509,12 +508,3 @@ def test_an_automatic_guide_that_has_no_density_of_a_row_is_refused(automatic: t
     guide(DATA.codewords)
     with pytest.raises(ProgramError, match=reason):
         exact.evaluate(one_latent, guide, DATA)
-
-
-def test_to_look_at_a_program_changes_no_draw() -> None:
-    """Else a training would depend on what is asked about its programs before."""
-    model, guide, data = build(Config(ndims=N, layers=2))
-    before = torch.get_rng_state()
-    Program("guide", guide, data.codewords.double())
-    exact.evaluate(model, guide, data)
-    assert torch.equal(torch.get_rng_state(), before)
