@@ -134,7 +134,7 @@ def test_two_layer_top_posterior_against_a_direct_integral() -> None:
     assert float((truth.log_q[1, some].exp() - direct).abs() @ truth.weights[some]) < 1e-8
 
 
-@pytest.mark.parametrize(("ndims", "prob"), [(2, 0.5), (5, 0.3), (5, 0.95), (100, 0.1), (1000, 0.7), (100_000, 0.5)])
+@pytest.mark.parametrize(("ndims", "prob"), [(2, 0.5), (5, 0.95), (100, 0.1), (100_000, 0.5)])
 def test_optimum_by_a_second_method(ndims: int, prob: float) -> None:
     """All four numbers free, the trapezoidal rule, gradient-based search."""
     z = np.linspace(-16, 16, 20_001)
