@@ -151,16 +151,12 @@ def _checked(pair: Pair, truth: Truth) -> Truth:
         if is_fine or 4 * math.prod(len(grid.nodes) for grid in grids) > _MOST_PAIRS:
             break
     for name, value in figures.items():
-        if math.isfinite(value):
-            changes[name] += truth.left_out(name)
-    is_settled = {name: change <= TOLERANCE * sizes[name] for name, change in changes.items()}
-    for name, change in changes.items():
+        change = changes[name] + (truth.left_out(name) if math.isfinite(value) else 0.0)
         truth.errors[name] = change
-        note = _note_on(truth, name)
-        if not is_settled[name]:
+        if not change <= TOLERANCE * sizes[name]:
             truth.unsettled.add(name)
-            truth.notes[name] = f"it is {figures[name]:.6g} give or take {change:.2g}, by what a finer grid changes"
-        elif note:
+            truth.notes[name] = f"it is {value:.6g} give or take {change:.2g}, by what a finer grid changes"
+        elif note := _note_on(truth, name):
             truth.notes[name] = note
     return truth
 
@@ -250,7 +246,7 @@ def _check_densities(pair: Pair, truth: Truth, draws: list[Tensor]) -> None:
     ):
         allowed = math.sqrt(-0.5 * math.log(0.5 * _FALSE_ALARM) / len(drawn))
         for column, masses in enumerate([*of_q, of_p[0]]):
-            apart = _distance(grid, masses, drawn[:, column])
+            apart = grid.distance(masses / grid.weights, drawn[:, column])
             if apart > allowed:
                 whose = "the model" if column == len(of_q) else f"the guide, for codeword {column},"
                 raise ArithmeticError(
@@ -277,14 +273,6 @@ def _not_normalised(truth: Truth) -> dict[str, float]:
     totals = [*truth.q_masses[-1].sum(-1).tolist(), float(truth.p_masses[-1][0].sum())]
     pairs = zip([*names, _PRIOR], totals, strict=True)
     return {name: total for name, total in pairs if not abs(total - 1.0) <= _NORMALISED}
-
-
-def _distance(grid: Grid, masses: Tensor, draws: Tensor) -> float:
-    """The largest distance of the draws' distribution function from that of masses at nodes (Kolmogorov-Smirnov)."""
-    z = draws.sort().values
-    share = torch.arange(len(z) + 1, dtype=z.dtype) / len(z)
-    at = grid.integral_to(masses / grid.weights, z.clamp(grid.edges[0], grid.edges[-1]))
-    return float(torch.maximum((at - share[:-1]).abs(), (at - share[1:]).abs()).max())
 
 
 def _note_on(truth: Truth, name: str) -> str | None:

@@ -178,8 +178,4 @@ def _over_low(dense: Tensor | None, c: Tensor) -> Tensor:
 
 
 def _over_top(dense: Tensor | None, a: Tensor) -> Tensor:
-    if dense is None:
-        return a.sum(0, keepdim=True)
-    if dense.shape[-1] == 1:
-        return dense[..., 0].T @ a
-    return torch.einsum("blm,bkm->lkm", dense, a.unflatten(-1, (-1, dense.shape[-1]))).flatten(1)
+    return _over_low(None if dense is None else dense.transpose(0, 1), a)
