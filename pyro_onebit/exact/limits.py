@@ -26,7 +26,7 @@ from torch import Tensor
 from pyro_onebit.data import OneBitData, gray_code
 from pyro_onebit.errors import InputError
 from pyro_onebit.programs import DataLike
-from pyro_onebit.quadrature import Grid, nodes_of_normals
+from pyro_onebit.quadrature import Grid, normal_nodes
 
 _PANELS = 80
 _HALF_LOG_2PI = 0.5 * np.log(2.0 * np.pi)
@@ -56,7 +56,7 @@ class GaussianOptimum:
 
 def _conditional_entropy(prob: float, loc: np.ndarray, scale: np.ndarray) -> float:
     """H(X|Z) in nats for z given codeword c from N(loc[c], scale[c]^2)."""
-    z, weights = nodes_of_normals(loc, scale, _PANELS)
+    z, weights = normal_nodes(loc, scale, _PANELS)
     log_joint = [
         np.log(p / s) - 0.5 * ((z - m) / s) ** 2 - _HALF_LOG_2PI
         for p, m, s in zip((1 - prob, prob), loc, scale, strict=True)
@@ -206,9 +206,8 @@ def _many_words(
     # Where z is not worth its cost the search creeps towards "unused" without arriving.
     if loss >= unused * (1.0 - 1e-9):
         loss, v = unused, np.zeros(2 * len(words))
-    at = torch.from_numpy(v)
-    recon = float(fine.recon(*at.chunk(2)))
-    loc, log_scale = at.chunk(2)
+    loc, log_scale = torch.from_numpy(v).chunk(2)
+    recon = float(fine.recon(loc, log_scale))
     return GaussianOptimum(loss, recon, tuple(loc.tolist()), tuple(log_scale.exp().tolist()))
 
 

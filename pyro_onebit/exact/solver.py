@@ -170,12 +170,11 @@ def tabulate(model: Any, guide: Any, data: DataLike, grids: Sequence[Grid]) -> T
 def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
     top, single = grids[-1], len(grids) == 1
     # A single latent is the top one, above a lower one that has one value.
-    lower = torch.zeros(1, dtype=torch.float64) if single else grids[0].nodes
     low = torch.ones(1, dtype=torch.float64) if single else grids[0].weights
     ones = [(1.0, torch.ones(1, 1, 1, dtype=torch.float64))]
-    columns: list[list[Tensor]] = [[], [], []]
-    over_low: dict[str, list[Tensor]] = {}
-    over_top: dict[str, Tensor] = defaultdict(lambda: torch.zeros(len(lower), pair.words, dtype=torch.float64))
+    tables: list[tuple[Tensor, Tensor, Tensor]] = []
+    over_low: dict[str, list[Tensor]] = defaultdict(list)
+    over_top: dict[str, Tensor] = defaultdict(lambda: torch.zeros(len(low), pair.words, dtype=torch.float64))
     for rows, near, at in blocks(pair, grids):
         prior = at.p[pair.latents[-1]]
         q = Product(at.q, top.weights[rows], low[near], pair.words)
@@ -184,12 +183,10 @@ def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
         terms = {**_terms(pair, at), _Q: ones}
         sums = [*q.sums(*terms.values()), *p.sums(ones)]
         for name, (own, along_low) in zip([*terms, _PRIOR], sums, strict=True):
-            over_low.setdefault(name, []).append(own)
+            over_low[name].append(own)
             over_top[name].index_add_(0, near, along_low.expand(len(near), pair.words))
-        columns[0].append(prior[:, 0, 0].expand(len(rows)))
-        columns[1].append(below.log_over_low(at.likelihood))
-        columns[2].append(q.log_over_low())
-    log_prior, log_likelihood, log_q = (torch.cat(column) for column in columns)
+        tables.append((prior[:, 0, 0].expand(len(rows)), below.log_over_low(at.likelihood), q.log_over_low()))
+    log_prior, log_likelihood, log_q = map(torch.cat, zip(*tables, strict=True))
     along: dict[str, tuple[Tensor, ...]] = {}
     for name, parts in over_low.items():
         own = torch.cat(parts).T

@@ -18,7 +18,7 @@ from scipy.special import expit, log_expit
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.exact import optimum
-from pyro_onebit.quadrature import nodes_of_normals
+from pyro_onebit.quadrature import normal_nodes
 
 _Array = NDArray[np.float64]
 _PANELS = 60
@@ -30,7 +30,7 @@ _STARTS = ((0.9, 0.4), (0.7, 0.7))
 
 def _two_normals(prob: float, loc: _Array, scale: _Array) -> tuple[_Array, _Array]:
     """Nodes' masses under the mixture of N(loc[c], scale[c]^2), and the log-odds of codeword 1 there."""
-    z, weights = nodes_of_normals(loc, scale, _PANELS)
+    z, weights = normal_nodes(loc, scale, _PANELS)
     loc, scale = loc[:, None], scale[:, None]
     log_joint = np.log([[1.0 - prob], [prob]]) - 0.5 * ((z - loc) / scale) ** 2 - np.log(scale)
     masses = weights * np.exp(np.logaddexp(*log_joint)) / np.sqrt(2.0 * np.pi)

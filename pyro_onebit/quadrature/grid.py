@@ -50,7 +50,7 @@ class Rule:
 rule = lru_cache(Rule)
 
 
-def nodes_of_normals(loc: np.ndarray, scale: np.ndarray, panels: int) -> tuple[np.ndarray, np.ndarray]:
+def normal_nodes(loc: np.ndarray, scale: np.ndarray, panels: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes for integrals over normals, and their weights: of so many panels within 9 standard deviations of each."""
     ends = [m + s * np.linspace(-9.0, 9.0, panels + 1) for m, s in zip(loc, scale, strict=True)]
     edges, own = np.unique(np.concatenate(ends)), rule(CHECK)

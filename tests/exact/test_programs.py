@@ -108,11 +108,11 @@ def up(x: Tensor, *, skip: float, cat: bool = False) -> None:
         pyro.sample("z2", normal(0.7 * z1 + skip * s, 0.4))
 
 
-def down(x: Tensor, *, skip: float) -> None:
+def down(x: Tensor, *, skip: float, top: str = "z2", low: str = "z1") -> None:
     """q(z2|x) q(z1|z2, x)."""
     with rows(x):
-        z2 = pyro.sample("z2", normal(0.8 * side(x), 0.6))
-        pyro.sample("z1", normal(0.6 * z2 + skip * side(x), 0.5))
+        z2 = pyro.sample(top, normal(0.8 * side(x), 0.6))
+        pyro.sample(low, normal(0.6 * z2 + skip * side(x), 0.5))
 
 
 def joint_up(s: float, skip: float) -> Gaussian2:
@@ -152,12 +152,8 @@ def test_factorisations(guide: Callable[[Tensor], None], joint: Callable[[float]
 
 
 def test_terms_are_named_after_the_sites() -> None:
-    def guide(x: Tensor) -> None:
-        with rows(x):
-            eta = pyro.sample("eta", normal(0.8 * side(x), 0.6))
-            pyro.sample("theta", normal(0.6 * eta, 0.5))
-
-    figures = exact.evaluate(lambda x: two_latents(x, "eta", "theta"), guide, DATA)
+    names = {"top": "eta", "low": "theta"}
+    figures = exact.evaluate(lambda x: two_latents(x, **names), lambda x: down(x, skip=0.0, **names), DATA)
     assert figures["kl_theta"] + figures["kl_eta"] == pytest.approx(
         0.8 * joint_down(-1.0, 0.0).kl() + 0.2 * joint_down(1.0, 0.0).kl(), abs=1e-7
     )
