@@ -34,7 +34,7 @@ def per_row(distribution: Any, rows: torch.Size) -> Any:
     if not isinstance(distribution, torch.distributions.Distribution):
         raise TypeError(f"a distribution is needed, and this is a {type(distribution).__name__}")
     if distribution.event_shape not in ((), (1,)):
-        raise TypeError(f"one number a row is needed, and this has events of shape {tuple(distribution.event_shape)}")
+        raise TypeError(f"one number per row is needed, and this has events of shape {tuple(distribution.event_shape)}")
     if not distribution.event_shape and len(distribution.batch_shape) > len(rows):
         distribution = Independent(distribution, 1)
     return PerRow(distribution, rows)

@@ -130,7 +130,7 @@ class WeightLaw:
 
 
 def law_of_one_latent(latent: Marginal) -> WeightLaw:
-    """The law of the weight of a model with a single latent: an atom a node, of 32 times as many as it has.
+    """The law of the weight of a model with a single latent: one atom per node, of 32 times as many nodes as it has.
 
     Quantiles far out lie between a tail's few nodes.
     """

@@ -31,7 +31,7 @@ class Joint(Shown):
         z1: The lowest latent.
         kl_forward: KL(q(z|x) ‖ p(z|x)), shape ``(M,)``.
         kl_reverse: KL(p(z|x) ‖ q(z|x)), shape ``(M,)``; the EUBO is the log evidence plus this.
-        kl1_redrawn: What kl1 would be if z1 were drawn anew, from q(z1|x), for its density under
+        kl1_redrawn: What kl1 would be if z1 were drawn again, from q(z1|x), for its density under
             p(z1|z2), shape ``(M,)``; with one latent, kl1.
         law: The law of the weight p(x, z) / q(z|x).
     """
