@@ -124,7 +124,7 @@ class Conditional:
         return normal(loc, scale, validate_args=False)
 
     def sample(self, count: int) -> Tensor:
-        """Draws, ``(count, M or 1)``: one at each of as many conditions, or as many where there are none."""
+        """Draws, ``(count, M or 1)``: one at each condition, of which there must be as many, if there are any."""
         drawn = []
         for fn in self.parts:
             # What does not depend on the conditions is still drawn once for each of them.

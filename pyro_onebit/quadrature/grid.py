@@ -137,11 +137,9 @@ class Grid:
         return (whole.cumsum(0) - whole)[panel] + inside
 
     def distance(self, density: Tensor, draws: Tensor) -> float:
-        """The Kolmogorov-Smirnov distance of draws ``(K,)``: the largest of their distribution function's from this.
+        """The largest distance of draws' ``(K,)`` distribution function from that of a density at the nodes, ``(N,)``.
 
-        Arguments:
-            density: The density at the nodes, ``(N,)``.
-            draws: The draws; those beyond the grid count as at its ends.
+        The Kolmogorov-Smirnov statistic. Draws beyond the grid count as drawn at its ends.
         """
         z = draws.sort().values
         share = torch.arange(len(z) + 1, dtype=z.dtype) / len(z)
