@@ -34,7 +34,7 @@ def per_row(distribution: Any, rows: torch.Size) -> Any:
     if not isinstance(distribution, torch.distributions.Distribution):
         raise TypeError(f"a distribution is needed, and this is a {type(distribution).__name__}")
     if distribution.event_shape not in ((), (1,)):
-        raise TypeError(f"one number a row is needed, and this has events of shape {tuple(distribution.event_shape)}")
+        raise TypeError(f"one number per row is needed, and this has events of shape {tuple(distribution.event_shape)}")
     if not distribution.event_shape and len(distribution.batch_shape) > len(rows):
         distribution = Independent(distribution, 1)
     return PerRow(distribution, rows)
@@ -71,8 +71,7 @@ class PerRow(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-densities, nats, ``(...)``, of values ``(..., 1)``."""
-        log_prob: Tensor = self.base.log_prob(value if self.base.event_shape else value.squeeze(-1))
-        return log_prob
+        return self.base.log_prob(value if self.base.event_shape else value.squeeze(-1))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draws ``(*sample_shape, *batch_shape, 1)`` through which gradients pass."""
@@ -85,11 +84,9 @@ class PerRow(TorchDistribution):
 
     def _draw(self, draw: Any, sample_shape: torch.Size) -> Tensor:
         own, shape = len(self.base.batch_shape), sample_shape + self.batch_shape
-        if self.base.batch_shape == self.batch_shape[len(self.batch_shape) - own :]:
-            drawn: Tensor = draw(shape[: len(shape) - own])
-        else:  # a batch of one that stands for all rows
-            drawn = draw(shape)
-        return drawn.reshape(*shape, 1)
+        # Otherwise it has a batch of one, that stands for all rows.
+        has_rows = self.base.batch_shape == self.batch_shape[len(self.batch_shape) - own :]
+        return draw(shape[: len(shape) - own] if has_rows else shape).reshape(*shape, 1)
 
     def from_noise(self, noise: Tensor) -> Tensor | None:
         """What standard normal noise ``(..., 1)`` is carried to; None if it is not known how."""

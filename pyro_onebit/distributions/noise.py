@@ -13,8 +13,7 @@ from pyro_onebit.distributions.normal import ndtr
 def sample_from_noise(distribution: Any, noise: Tensor) -> Tensor | None:
     """Noise of the distribution's shape, standard normal, carried to it with gradients; None if it is not known how."""
     if hasattr(distribution, "from_noise"):
-        carried: Tensor | None = distribution.from_noise(noise)
-        return carried
+        return distribution.from_noise(noise)
     if isinstance(distribution, Normal):
         return distribution.loc + distribution.scale * noise
     if isinstance(distribution, Independent):

@@ -34,17 +34,14 @@ class TruncatedNormal(TorchDistribution):
         "side": constraints.real,
     }
     has_rsample = True
+    #: Beyond the bound a density of 0 is a valid answer.
+    support = constraints.real
 
     def __init__(self, loc: Tensor, scale: Tensor, bound: Tensor, side: Tensor, end: Tensor | None = None) -> None:
         self._parts = torch.broadcast_tensors(loc, scale, bound, side, *([] if end is None else [end]))
         self.loc, self.scale, self.bound, self.side, *ends = self._parts
         self.end = ends[0] if ends else None
         super().__init__(self.loc.shape)
-
-    @constraints.dependent_property(is_discrete=False, event_dim=0)
-    def support(self) -> Any:
-        """The real numbers: beyond the bound a density of 0 is a valid answer."""
-        return constraints.real
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> TruncatedNormal:
         """The same in a larger batch."""

@@ -1,14 +1,13 @@
 """The truth about a model and a guide, by quadrature in float64: about any two Pyro programs, as they are."""
 
 from pyro_onebit.exact.evaluation import Evaluation, evaluate, finite, posterior_checks
-from pyro_onebit.exact.importance_weights import WeightLaw, law_of_one_latent
+from pyro_onebit.exact.importance_weights import WeightLaw
 from pyro_onebit.exact.joint import Joint, draw_posterior, solve_joint
 from pyro_onebit.exact.limits import GaussianOptimum, gaussian_optimum, optimum, quantile_places
 from pyro_onebit.exact.marginal import Marginal
-from pyro_onebit.exact.solver import TOLERANCE, Truth, kl_name, solve, tabulate
+from pyro_onebit.exact.solver import Truth, kl_name, solve, tabulate
 
 __all__ = [
-    "TOLERANCE",
     "Evaluation",
     "GaussianOptimum",
     "Joint",
@@ -20,7 +19,6 @@ __all__ = [
     "finite",
     "gaussian_optimum",
     "kl_name",
-    "law_of_one_latent",
     "optimum",
     "posterior_checks",
     "quantile_places",

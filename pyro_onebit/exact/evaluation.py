@@ -121,7 +121,7 @@ _FIGURES = ("kl_forward", "kl_reverse", "wasserstein", "ks", "wrong_side_q", "wr
 
 
 def _rows(latent: str, target: str, figures: dict[str, Tensor]) -> list[dict[str, Any]]:
-    """A row a codeword; None for a figure that is infinite or not given."""
+    """One row per codeword; None for a figure that is infinite or not given."""
     return [
         {
             "latent": latent,

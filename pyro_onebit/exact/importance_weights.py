@@ -87,9 +87,8 @@ class WeightLaw:
             return elbo
         if abs(1.0 - alpha) < _NEAR_ONE:
             # Dividing by 1 - alpha would leave no digits. To first order in it the bound is a variance above the ELBO.
-            log_r = torch.where(self.q > 0, self.log_ratio, 0.0)
-            mean = (self.q * log_r).sum(-1, keepdim=True)
-            spread = (self.q * (log_r - mean).square()).sum(-1)
+            mean = (self.q * self._log_r).sum(-1, keepdim=True)
+            spread = (self.q * (self._log_r - mean).square()).sum(-1)
             return elbo + 0.5 * (1.0 - alpha) * (1.0 - 1.0 / ks)[:, None] * spread
         columns = []
         for log_r, q in zip(self.log_ratio, self.q, strict=True):
@@ -107,12 +106,15 @@ class WeightLaw:
 
         At alpha 1, where K does not matter, the ELBO.
         """
-        # An atom without mass may be infinitely far out.
-        log_r = torch.where(self.q > 0, self.log_ratio, 0.0)
         if alpha == 1.0:
-            return self.log_evidence + (self.q * log_r).sum(-1)
-        moment = torch.logsumexp(self.q.log() + (1.0 - alpha) * log_r, -1)
+            return self.log_evidence + (self.q * self._log_r).sum(-1)
+        moment = torch.logsumexp(self.q.log() + (1.0 - alpha) * self._log_r, -1)
         return self.log_evidence + moment / (1.0 - alpha)
+
+    @property
+    def _log_r(self) -> Tensor:
+        """log r of each atom; of one without mass, which may be infinitely far out, 0."""
+        return torch.where(self.q > 0, self.log_ratio, 0.0)
 
     def quantiles(self, count: int) -> Tensor:
         """log r at the probabilities (i + 1/2) / count under q, ascending, shape ``(count, M)``: an ideal sample."""
@@ -128,7 +130,7 @@ class WeightLaw:
 
 
 def law_of_one_latent(latent: Marginal) -> WeightLaw:
-    """The law of the weight of a model with a single latent: an atom a node, of 32 times as many as it has.
+    """The law of the weight of a model with a single latent: one atom per node, of 32 times as many nodes as it has.
 
     Quantiles far out lie between a tail's few nodes.
     """

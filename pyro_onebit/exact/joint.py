@@ -16,7 +16,9 @@ from pyro_onebit.system import Shown
 
 #: log r is binned in asinh(log r), in steps of this: 0.001 wide at r = 1, 0.1% of log r far out.
 _BIN = 1e-3
-_BINS = 2 * int(20.0 / _BIN)
+#: Bins on either side of r = 1, and all of them.
+_HALF = int(20.0 / _BIN)
+_BINS = 2 * _HALF
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,7 +31,7 @@ class Joint(Shown):
         z1: The lowest latent.
         kl_forward: KL(q(z|x) ‖ p(z|x)), shape ``(M,)``.
         kl_reverse: KL(p(z|x) ‖ q(z|x)), shape ``(M,)``; the EUBO is the log evidence plus this.
-        kl1_redrawn: What kl1 would be if z1 were drawn anew, from q(z1|x), for its density under
+        kl1_redrawn: What kl1 would be if z1 were drawn again, from q(z1|x), for its density under
             p(z1|z2), shape ``(M,)``; with one latent, kl1.
         law: The law of the weight p(x, z) / q(z|x).
     """
@@ -93,9 +95,7 @@ def _two_latents(pair: Pair, truth: Truth) -> Joint:
             kl_forward[c] -= q_log_r.sum()
             kl_reverse[c] += torch.where(p > 0, p * log_r, 0.0).sum()
             drawn[c] += torch.where(q > 0, q * at.p[bottom][..., 0], 0.0).sum()
-            at_bin = (
-                ((torch.asinh(log_r) / _BIN).clamp(-_BINS, _BINS).long() + _BINS // 2).clamp(0, _BINS - 1).flatten()
-            )
+            at_bin = ((torch.asinh(log_r) / _BIN).clamp(-_HALF, _HALF - 1).long() + _HALF).flatten()
             for total, values in zip(bins[:, c], (q, p, q_log_r), strict=True):
                 total += torch.bincount(at_bin, values.flatten(), _BINS)
     # Latents that are drawn apart may lie anywhere.

@@ -26,9 +26,8 @@ from torch import Tensor
 from pyro_onebit.data import OneBitData, gray_code
 from pyro_onebit.errors import InputError
 from pyro_onebit.programs import DataLike
-from pyro_onebit.quadrature import Grid
+from pyro_onebit.quadrature import Grid, normal_nodes
 
-_X, _W = np.polynomial.legendre.leggauss(16)
 _PANELS = 80
 _HALF_LOG_2PI = 0.5 * np.log(2.0 * np.pi)
 
@@ -57,18 +56,14 @@ class GaussianOptimum:
 
 def _conditional_entropy(prob: float, loc: np.ndarray, scale: np.ndarray) -> float:
     """H(X|Z) in nats for z given codeword c from N(loc[c], scale[c]^2)."""
-    edges = np.unique(
-        np.concatenate([m + s * np.linspace(-9, 9, _PANELS + 1) for m, s in zip(loc, scale, strict=True)])
-    )
-    half = 0.5 * np.diff(edges)[:, None]
-    z = (edges[:-1, None] + half + half * _X).ravel()
+    z, weights = normal_nodes(loc, scale, _PANELS)
     log_joint = [
         np.log(p / s) - 0.5 * ((z - m) / s) ** 2 - _HALF_LOG_2PI
         for p, m, s in zip((1 - prob, prob), loc, scale, strict=True)
     ]
     gap = log_joint[1] - log_joint[0]
     surprise = -np.exp(log_joint[0]) * log_expit(-gap) - np.exp(log_joint[1]) * log_expit(gap)
-    return float((half * _W).ravel() @ surprise)
+    return float(weights @ surprise)
 
 
 def _standardised(prob: float, separation: float, log_ratio: float) -> tuple[np.ndarray, np.ndarray]:
@@ -211,9 +206,8 @@ def _many_words(
     # Where z is not worth its cost the search creeps towards "unused" without arriving.
     if loss >= unused * (1.0 - 1e-9):
         loss, v = unused, np.zeros(2 * len(words))
-    at = torch.from_numpy(v)
-    recon = float(fine.recon(*at.chunk(2)))
-    loc, log_scale = at.chunk(2)
+    loc, log_scale = torch.from_numpy(v).chunk(2)
+    recon = float(fine.recon(loc, log_scale))
     return GaussianOptimum(loss, recon, tuple(loc.tolist()), tuple(log_scale.exp().tolist()))
 
 

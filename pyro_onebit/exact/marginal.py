@@ -88,15 +88,14 @@ class Marginal(Shown):
         return self.grid.quantiles(self.log_prior.exp(), self.probs[self.order].cumsum(0)[:-1])
 
     @cached_property
-    def _is_own(self) -> Tensor:
-        """Whether a node lies in a codeword's own interval between `thresholds`, shape ``(M, N)``."""
-        interval = torch.searchsorted(self.thresholds, self.z)
-        return self.order.argsort()[:, None] == interval
+    def _apart(self) -> Tensor:
+        """How many intervals between `thresholds` a node lies above a codeword's own, ``(M, N)``."""
+        return torch.searchsorted(self.thresholds, self.z) - self.order.argsort()[:, None]
 
     @cached_property
     def log_truncated(self) -> Tensor:
         """The prior truncated to each codeword's interval, normalised, shape ``(M, N)``: an ideal model's posterior."""
-        return torch.where(self._is_own, self.log_prior - self.probs.log()[:, None], -torch.inf)
+        return torch.where(self._apart == 0, self.log_prior - self.probs.log()[:, None], -torch.inf)
 
     @cached_property
     def crossing(self) -> float | None:
@@ -116,10 +115,7 @@ class Marginal(Shown):
 
     def sides(self, log_density: Tensor) -> tuple[Tensor, Tensor]:
         """The masses that a density of each codeword has below and above its own interval, each of shape ``(M,)``."""
-        interval, own = torch.searchsorted(self.thresholds, self.z), self.order.argsort()[:, None]
-        below, above = (
-            self.under(log_density, side.to(log_density.dtype)) for side in (interval < own, interval > own)
-        )
+        below, above = (self.under(log_density, side.double()) for side in (self._apart < 0, self._apart > 0))
         return below, above
 
     def information(self, labels: Sequence[int] | Tensor, given: Sequence[int] | Tensor | None = None) -> float:
@@ -143,7 +139,7 @@ class Marginal(Shown):
 
     def wrong_side(self, log_density: Tensor) -> Tensor:
         """The mass that a density of each codeword has beyond its own interval between `thresholds`."""
-        return self.under(log_density, (~self._is_own).to(log_density.dtype))
+        return self.under(log_density, (self._apart != 0).double())
 
     def distances(self, log_p: Tensor) -> dict[str, Tensor]:
         r"""How far q(z|x) is from another density p of each codeword, given at the nodes, ``(M, N)``.

@@ -153,16 +153,12 @@ def _checked(pair: Pair, truth: Truth) -> Truth:
         if is_fine or 4 * math.prod(len(grid.nodes) for grid in grids) > _MOST_PAIRS:
             break
     for name, value in figures.items():
-        if math.isfinite(value):
-            changes[name] += truth.left_out(name)
-    is_settled = {name: change <= TOLERANCE * sizes[name] for name, change in changes.items()}
-    for name, change in changes.items():
+        change = changes[name] + (truth.left_out(name) if math.isfinite(value) else 0.0)
         truth.errors[name] = change
-        note = _note_on(truth, name)
-        if not is_settled[name]:
+        if not change <= TOLERANCE * sizes[name]:
             truth.unsettled.add(name)
-            truth.notes[name] = f"it is {figures[name]:.6g} give or take {change:.2g}, by what a finer grid changes"
-        elif note:
+            truth.notes[name] = f"it is {value:.6g} give or take {change:.2g}, by what a finer grid changes"
+        elif note := _note_on(truth, name):
             truth.notes[name] = note
     return truth
 
@@ -176,12 +172,11 @@ def tabulate(model: Any, guide: Any, data: DataLike, grids: Sequence[Grid]) -> T
 def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
     top, single = grids[-1], len(grids) == 1
     # A single latent is the top one, above a lower one that has one value.
-    lower = torch.zeros(1, dtype=torch.float64) if single else grids[0].nodes
     low = torch.ones(1, dtype=torch.float64) if single else grids[0].weights
     ones = [(1.0, torch.ones(1, 1, 1, dtype=torch.float64))]
-    columns: list[list[Tensor]] = [[], [], []]
-    over_low: dict[str, list[Tensor]] = {}
-    over_top: dict[str, Tensor] = defaultdict(lambda: torch.zeros(len(lower), pair.words, dtype=torch.float64))
+    tables: list[tuple[Tensor, Tensor, Tensor]] = []
+    over_low: dict[str, list[Tensor]] = defaultdict(list)
+    over_top: dict[str, Tensor] = defaultdict(lambda: torch.zeros(len(low), pair.words, dtype=torch.float64))
     for rows, near, at in blocks(pair, grids):
         prior = at.p[pair.latents[-1]]
         q = Product(at.q, top.weights[rows], low[near], pair.words)
@@ -190,12 +185,10 @@ def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
         terms = {**_terms(pair, at), _Q: ones}
         sums = [*q.sums(*terms.values()), *p.sums(ones)]
         for name, (own, along_low) in zip([*terms, _PRIOR], sums, strict=True):
-            over_low.setdefault(name, []).append(own)
+            over_low[name].append(own)
             over_top[name].index_add_(0, near, along_low.expand(len(near), pair.words))
-        columns[0].append(prior[:, 0, 0].expand(len(rows)))
-        columns[1].append(below.log_over_low(at.likelihood))
-        columns[2].append(q.log_over_low())
-    log_prior, log_likelihood, log_q = (torch.cat(column) for column in columns)
+        tables.append((prior[:, 0, 0].expand(len(rows)), below.log_over_low(at.likelihood), q.log_over_low()))
+    log_prior, log_likelihood, log_q = map(torch.cat, zip(*tables, strict=True))
     along: dict[str, tuple[Tensor, ...]] = {}
     for name, parts in over_low.items():
         own = torch.cat(parts).T
@@ -253,7 +246,7 @@ def _check_densities(pair: Pair, truth: Truth, draws: list[Tensor]) -> None:
     ):
         allowed = math.sqrt(-0.5 * math.log(0.5 * _FALSE_ALARM) / len(drawn))
         for column, masses in enumerate([*of_q, of_p[0]]):
-            apart = _distance(grid, masses, drawn[:, column])
+            apart = grid.distance(masses / grid.weights, drawn[:, column])
             if apart > allowed:
                 whose = "the model" if column == len(of_q) else f"the guide, for codeword {column},"
                 raise ArithmeticError(
@@ -280,14 +273,6 @@ def _not_normalised(truth: Truth) -> dict[str, float]:
     totals = [*truth.q_masses[-1].sum(-1).tolist(), float(truth.p_masses[-1][0].sum())]
     pairs = zip([*names, _PRIOR], totals, strict=True)
     return {name: total for name, total in pairs if not abs(total - 1.0) <= _NORMALISED}
-
-
-def _distance(grid: Grid, masses: Tensor, draws: Tensor) -> float:
-    """The largest distance of the draws' distribution function from that of masses at nodes (Kolmogorov-Smirnov)."""
-    z = draws.sort().values
-    share = torch.arange(len(z) + 1, dtype=z.dtype) / len(z)
-    at = grid.integral_to(masses / grid.weights, z.clamp(grid.edges[0], grid.edges[-1]))
-    return float(torch.maximum((at - share[:-1]).abs(), (at - share[1:]).abs()).max())
 
 
 def _note_on(truth: Truth, name: str) -> str | None:

@@ -18,9 +18,9 @@ from scipy.special import expit, log_expit
 
 from pyro_onebit.data import OneBitData
 from pyro_onebit.exact import optimum
+from pyro_onebit.quadrature import normal_nodes
 
 _Array = NDArray[np.float64]
-_X, _W = np.polynomial.legendre.leggauss(16)
 _PANELS = 60
 #: Log-odds of codeword 1, from even ones on: what the cost of a lower layer is interpolated between.
 _ODDS = np.linspace(0.0, 14.0, 29)
@@ -30,13 +30,10 @@ _STARTS = ((0.9, 0.4), (0.7, 0.7))
 
 def _two_normals(prob: float, loc: _Array, scale: _Array) -> tuple[_Array, _Array]:
     """Nodes' masses under the mixture of N(loc[c], scale[c]^2), and the log-odds of codeword 1 there."""
-    ends = [m + s * np.linspace(-9.0, 9.0, _PANELS + 1) for m, s in zip(loc, scale, strict=True)]
-    edges = np.unique(np.concatenate(ends))
-    half = 0.5 * np.diff(edges)[:, None]
-    z = (edges[:-1, None] + half + half * _X).ravel()
+    z, weights = normal_nodes(loc, scale, _PANELS)
     loc, scale = loc[:, None], scale[:, None]
     log_joint = np.log([[1.0 - prob], [prob]]) - 0.5 * ((z - loc) / scale) ** 2 - np.log(scale)
-    masses = (half * _W).ravel() * np.exp(np.logaddexp(*log_joint)) / np.sqrt(2.0 * np.pi)
+    masses = weights * np.exp(np.logaddexp(*log_joint)) / np.sqrt(2.0 * np.pi)
     return masses, log_joint[1] - log_joint[0]
 
 

@@ -4,7 +4,7 @@ from pyro_onebit.programs.conditional import Conditional
 from pyro_onebit.programs.densities import DataLike, Densities
 from pyro_onebit.programs.mesh import Mesh, blocks, slices
 from pyro_onebit.programs.pair import BLOCK, Pair
-from pyro_onebit.programs.program import Latents, Program, as_it_is, float64_copy
+from pyro_onebit.programs.program import Latents, Program, float64_copy
 
 __all__ = [
     "BLOCK",
@@ -15,7 +15,6 @@ __all__ = [
     "Mesh",
     "Pair",
     "Program",
-    "as_it_is",
     "blocks",
     "float64_copy",
     "slices",

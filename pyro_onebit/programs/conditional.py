@@ -41,10 +41,7 @@ def _is_inside(fn: Any, value: Tensor) -> Tensor | None:
             parts.append(_all_of_event(~torch.isnan(value), len(fn.event_shape)))
         checked = [part for part in (*parts, _is_inside(fn.base_dist, value)) if part is not None]
         return functools.reduce(torch.logical_and, checked) if checked else None
-    try:
-        return _satisfies(fn.support, value)
-    except NotImplementedError:
-        return None
+    return _satisfies(support_of(fn), value)
 
 
 def _all_of_event(is_so: Tensor, dims: int) -> Tensor:
@@ -62,8 +59,7 @@ def support_of(fn: Any) -> Any:
 def _satisfies(constraint: Any, value: Tensor) -> Tensor | None:
     if getattr(constraint, "base_constraint", constraint) is constraints.real:
         return None
-    checked: Tensor = constraint.check(value)
-    return checked
+    return constraint.check(value)
 
 
 class Conditional:
@@ -83,9 +79,7 @@ class Conditional:
 
     def _unflat(self, values: Tensor) -> Tensor:
         """``(..., batch)`` as ``(..., N or 1, m)``."""
-        if self.flat:
-            return values.unflatten(-1, (self.conditions, -1))
-        return values
+        return values.unflatten(-1, (self.conditions, -1)) if self.flat else values
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-densities at nodes ``(B,)``, shape ``(B, N or 1, M or 1)``."""
@@ -99,7 +93,7 @@ class Conditional:
     def log_prob_at(self, z: Tensor) -> Tensor:
         """Log-densities at a value for each condition and codeword, ``(N, M)``."""
         tables = []
-        for fn, own in zip(self.parts, self._shares(z), strict=True):
+        for fn, own in zip(self.parts, z.split(z.shape[-1] // len(self.parts), -1), strict=True):
             value = own.flatten() if self.flat else own
             tables.append(self._unflat(log_density(fn, value[..., None] if self.event else value)))
         return torch.cat(tables, -1)
@@ -129,15 +123,12 @@ class Conditional:
         )
         return normal(loc, scale, validate_args=False)
 
-    def _shares(self, z: Tensor) -> list[Tensor]:
-        return list(z.split([z.shape[-1] // len(self.parts)] * len(self.parts), -1))
-
-    def sample(self, count: int | None = None) -> Tensor:
-        """A draw for each condition and codeword, ``(N, M)``; or, where nothing is conditioned on, `count`."""
+    def sample(self, count: int) -> Tensor:
+        """Draws, ``(count, M or 1)``: one at each condition, of which there must be as many, if there are any."""
         drawn = []
         for fn in self.parts:
-            # What the conditions make no difference to is drawn anew for each of them all the same.
-            shape = (count or self.conditions,) if len(fn.batch_shape) == 1 and not self.flat else ()
+            # What does not depend on the conditions is still drawn once for each of them.
+            shape = (count,) if len(fn.batch_shape) == 1 and not self.flat else ()
             value = fn(shape)
             drawn.append(self._unflat(value.squeeze(-1) if self.event else value))
         return torch.cat(drawn, -1)

