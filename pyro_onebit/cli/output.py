@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,11 +23,6 @@ def format_figures(metrics: Mapping[str, Any], errors: Mapping[str, float] | Non
         shown = format_value(value, Column(name, type=types.get(name, float), format=".8f"))
         lines.append(f"{name:<18} {shown}" + (f"  ± {errors[name]:.0e}" if errors and name in errors else ""))
     return "\n".join(lines)
-
-
-def json_line(content: Mapping[str, Any]) -> str:
-    """One JSON object; what is infinite must have become None before."""
-    return json.dumps(content, allow_nan=False)
 
 
 #: An error is a line that people read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -150,7 +150,7 @@ def _add_fields(parser: argparse.ArgumentParser, kind: Any, base: Any) -> None:
     for field in ordered_fields(kind):
         of, default = types[field.name], _default(field, base)
         if is_dataclass(of):
-            _add_fields(parser, of, {} if default is MISSING else default)
+            _add_fields(parser, of, default)
             continue
         about = documented.get(field.name, "")
         if names := _names(of, field.metadata):
@@ -187,21 +187,17 @@ def _reading(kind: Any) -> dict[str, Any]:
     return {"type": _READERS.get(kind, str), "metavar": _METAVARS.get(kind, "NAME")}
 
 
-def _whole_number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+def _reader(kind: Callable[[str], Any], what: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not {what}") from None
+
+    return read
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
-
-
-_READERS: dict[Any, Any] = {int: _whole_number, float: _number, Path: Path}
+_READERS: dict[Any, Any] = {int: _reader(int, "a whole number"), float: _reader(float, "a number"), Path: Path}
 _METAVARS: dict[Any, str] = {int: "N", float: "X", Path: "PATH"}
 
 
@@ -211,7 +207,7 @@ def _made(kind: Any, given: Mapping[str, Any], base: Any) -> Any:
     for field in fields(kind):
         default = _default(field, base)
         if is_dataclass(types[field.name]):
-            values[field.name] = _made(types[field.name], given, {} if default is MISSING else default)
+            values[field.name] = _made(types[field.name], given, default)
         elif field.name in given:
             value = given[field.name]
             values[field.name] = tuple(value) if isinstance(value, list) else value

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pyro_onebit.reporting.summary import summarise
-from pyro_onebit.studies import CELL, COLUMNS, Column, Kind, shown_columns, with_derived
+from pyro_onebit.studies import CELL, COLUMNS, Column, Kind, records, shown_columns, with_derived
 
 #: Of more runs than a screen has lines, a terminal shows the cells.
 _LINES = 60
@@ -81,10 +81,6 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column])
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines))
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in table.astype(object).to_dict("records")]
-
-
 _NOTES = {
     "results": "nats per datum; limit: the lowest loss of the guide's family (docs/glossary.md)",
     "comparison": (
@@ -100,13 +96,13 @@ def format_runs(table: pd.DataFrame, kind: Kind) -> str:
     if len(table) > _LINES:
         return format_summary(summarise(table))
     table = with_derived(table)
-    return text_table(_rows(table), shown_columns(kind, table), _NOTES[kind])
+    return text_table(records(table), shown_columns(kind, table), _NOTES[kind])
 
 
 def format_summary(summary: pd.DataFrame) -> str:
     """Cells, summed up over their seeds, as text."""
     note = "worst, median, best: of the seeds, nats above the lowest loss of the family; each run: results.csv"
-    return text_table(_rows(summary), summary_columns(summary), note)
+    return text_table(records(summary), summary_columns(summary), note)
 
 
 def summary_columns(summary: pd.DataFrame) -> list[Column]:
