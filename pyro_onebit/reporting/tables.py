@@ -42,21 +42,18 @@ def _lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> list
     return [header, *([format_value(row.get(column.name), column) for column in columns] for row in rows)]
 
 
-def text_table(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], note: str = "", width: int | None = None
-) -> str:
+def text_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], note: str = "") -> str:
     """Rows as aligned text.
 
-    What is wider than a terminal is shown in several tables, one below the other; each begins with the columns that
-    stand before the first bar.
+    What is wider than standard output's terminal is shown in several tables, one below the other; each begins with the
+    columns that stand before the first bar.
 
     Arguments:
         rows: The rows.
         columns: What to show of them.
         note: What stands below, in lines as long as the terminal's, and no longer than can be read.
-        width: How many characters fit; None: what standard output's terminal has, and without one, all.
     """
-    width = width or shutil.get_terminal_size((_ENDLESS, 1)).columns
+    width = shutil.get_terminal_size((_ENDLESS, 1)).columns
     cells = list(zip(*_lines(rows, columns), strict=True))
     shown = [
         [("│ " if column.bar else "") + cell.rjust(max(map(len, own))) for cell in own]

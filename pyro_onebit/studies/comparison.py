@@ -19,7 +19,7 @@ from pyro_onebit.studies.schema import to_table
 from pyro_onebit.studies.study import Study, cell_of, claim_tables, write_failures
 from pyro_onebit.training import AnyConfig, Config, Run
 
-#: Draws a codeword that k̂ is fitted to.
+#: Draws per codeword, to which k̂ is fitted.
 _DRAWS = 10_000
 
 

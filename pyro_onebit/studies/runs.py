@@ -293,7 +293,7 @@ def _load_parameters(path: Path, model: nn.Module, guide: nn.Module) -> None:
     """Put a run's parameters in place."""
     programs, file = nn.ModuleDict({"model": model, "guide": guide}), path / _PARAMETERS
     expected = sum(p.numel() * p.element_size() for p in programs.state_dict().values())
-    # A file's own overhead is a few hundred bytes a tensor.
+    # A file's own overhead is a few hundred bytes per tensor.
     content = read_whole(file, 2 * expected + 2**20)
     try:
         programs.load_state_dict(load(content))

@@ -5,15 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from conftest import SEED
 from safetensors.torch import load_file, save_file
 
 from pyro_onebit import Config, InputError, Run, TrainingError, build, exact, fit, load_run, save_run
-from pyro_onebit.files import read_table, write_table, write_whole
-from pyro_onebit.studies import records, train
+from pyro_onebit.studies import train
 
 PARAMETERS = "parameters.safetensors"
 
@@ -187,24 +185,3 @@ def test_parameters_that_are_not_finite(saved: Path) -> None:
     save_file(tensors, saved / PARAMETERS)
     with pytest.raises(InputError, match="not finite"):
         load_run(saved)
-
-
-def test_write_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "file"
-    write_whole(target, b"first", b"first")
-    target.chmod(0o640)
-    write_whole(target, b"second", b"first")
-    assert target.read_bytes() == b"second"
-    assert target.stat().st_mode & 0o777 == 0o640  # as it was before
-    assert [p.name for p in target.parent.iterdir()] == ["file"]
-    with pytest.raises(InputError, match="cannot write"):
-        write_whole(target / "below", b"")
-    with pytest.raises(InputError, match="is a directory"):
-        write_whole(target.parent, b"")
-    assert [p.name for p in target.parent.iterdir()] == ["file"]
-
-
-def test_table_keeps_every_digit(tmp_path: Path) -> None:
-    rows = [{"a": 1, "b": 0.1 + 0.2, "c": "gaussian"}, {"a": 2, "b": 1e-300, "c": "x,y"}]
-    write_table(tmp_path / "t.csv", pd.DataFrame(rows))
-    assert records(read_table(tmp_path / "t.csv")) == rows
