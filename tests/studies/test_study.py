@@ -393,18 +393,20 @@ def test_a_cluster_that_loses_a_worker(tmp_path: Path) -> None:
         ]
         while not file.exists():
             time.sleep(0.1)
-        configs, out = [Config(ndims=3, steps=20, seed=seed) for seed in range(6)], tmp_path / "study"
-        Thread(target=kill_once_a_run_is_finished, args=(processes[1], out), daemon=True).start()
-        study = run_study(configs, out, 1, cluster=json.loads(file.read_text())["address"])
+        out, seeds = tmp_path / "study", [str(seed) for seed in range(6)]
+        killer = Thread(target=kill_once_a_run_is_finished, args=(processes[1], out), daemon=True)
+        killer.start()
+        address = json.loads(file.read_text())["address"]
+        assert main(["study", *SMALL, "--seeds", *seeds, "--cluster", address, "--out", str(out)]) == 0
+        killer.join()
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    assert processes[1].returncode == -signal.SIGKILL
-    assert not study.failures
-    assert study.table["seed"].tolist() == list(range(6))
-    alone = train(configs[5], tmp_path / "alone")
-    assert without_seconds(records(study.table))[5] == without_seconds([alone.metrics])[0]
+    rows = records(check_table(read_table(out / "results.csv"), "results"))
+    assert [row["seed"] for row in rows] == list(range(6))
+    alone = train(Config(ndims=3, steps=20, seed=5), tmp_path / "alone")
+    assert without_seconds(rows)[5] == without_seconds([alone.metrics])[0]
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
