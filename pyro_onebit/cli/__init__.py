@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from importlib.metadata import version
 from pyro_onebit.cli.bounds import BoundsCommand
 from pyro_onebit.cli.coding import DecodeCommand, EncodeCommand
 from pyro_onebit.cli.evaluate import EvaluateCommand
-from pyro_onebit.cli.output import any_terminal, json_line, nothing_else_printed, say, write_result
+from pyro_onebit.cli.output import any_terminal, nothing_else_printed, say, write_result
 from pyro_onebit.cli.pages import ExploreCommand, ReportCommand
 from pyro_onebit.cli.parser import Command, parse
 from pyro_onebit.cli.study import CompareCommand, DemoCommand, StudyCommand
@@ -80,5 +81,5 @@ def _run(arguments: Sequence[str] | None) -> int:
         return int(shown.code or 0)
     with nothing_else_printed() if as_json else nullcontext():
         outcome = command.run()
-    write_result(json_line(outcome.content) if as_json else outcome.text)
+    write_result(json.dumps(outcome.content, allow_nan=False) if as_json else outcome.text)
     return outcome.code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,19 +15,13 @@ from pyro_onebit.errors import WriteError
 def format_figures(metrics: Mapping[str, Any], errors: Mapping[str, float] | None = None) -> str:
     """A line for each figure, with its numerical error where it is known."""
     from pyro_onebit.reporting import format_value
-    from pyro_onebit.studies import COLUMNS, Column
+    from pyro_onebit.studies import Column
 
-    types = {column.name: column.type for column in COLUMNS}
     lines = []
     for name, value in metrics.items():
-        shown = format_value(value, Column(name, type=types.get(name, float), format=".8f"))
+        shown = format_value(value, Column(name, format=".8f"))
         lines.append(f"{name:<18} {shown}" + (f"  ± {errors[name]:.0e}" if errors and name in errors else ""))
     return "\n".join(lines)
-
-
-def json_line(content: Mapping[str, Any]) -> str:
-    """One JSON object; what is infinite must have become None before."""
-    return json.dumps(content, allow_nan=False)
 
 
 #: An error is a line that people read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -137,20 +137,17 @@ def _documented(kind: type) -> dict[str, str]:
     }
 
 
-def _default(field: Field[Any], base: Any) -> Any:
-    """A field's value in `base`, a mapping or another of its class; or else its own default."""
-    value = base.get(field.name, MISSING) if isinstance(base, Mapping) else getattr(base, field.name)
-    if value is MISSING:
-        return field.default_factory() if callable(field.default_factory) else field.default
-    return value
+def _default(field: Field[Any], base: Mapping[str, Any]) -> Any:
+    """A field's value in `base`, or else its own default."""
+    return base.get(field.name, field.default_factory() if callable(field.default_factory) else field.default)
 
 
-def _add_fields(parser: argparse.ArgumentParser, kind: Any, base: Any) -> None:
+def _add_fields(parser: argparse.ArgumentParser, kind: Any, base: Mapping[str, Any]) -> None:
     types, documented = get_type_hints(kind), _documented(kind)
     for field in ordered_fields(kind):
         of, default = types[field.name], _default(field, base)
         if is_dataclass(of):
-            _add_fields(parser, of, {} if default is MISSING else default)
+            _add_fields(parser, of, vars(default))
             continue
         about = documented.get(field.name, "")
         if names := _names(of, field.metadata):
@@ -187,31 +184,27 @@ def _reading(kind: Any) -> dict[str, Any]:
     return {"type": _READERS.get(kind, str), "metavar": _METAVARS.get(kind, "NAME")}
 
 
-def _whole_number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+def _reader(kind: Callable[[str], Any], what: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not {what}") from None
+
+    return read
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
-
-
-_READERS: dict[Any, Any] = {int: _whole_number, float: _number, Path: Path}
+_READERS: dict[Any, Any] = {int: _reader(int, "a whole number"), float: _reader(float, "a number"), Path: Path}
 _METAVARS: dict[Any, str] = {int: "N", float: "X", Path: "PATH"}
 
 
-def _made(kind: Any, given: Mapping[str, Any], base: Any) -> Any:
+def _made(kind: Any, given: Mapping[str, Any], base: Mapping[str, Any]) -> Any:
     """A dataclass with what was given, and otherwise with the values of `base`."""
     types, values = get_type_hints(kind), {}
     for field in fields(kind):
         default = _default(field, base)
         if is_dataclass(types[field.name]):
-            values[field.name] = _made(types[field.name], given, {} if default is MISSING else default)
+            values[field.name] = _made(types[field.name], given, vars(default))
         elif field.name in given:
             value = given[field.name]
             values[field.name] = tuple(value) if isinstance(value, list) else value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Literal
 
 from pyro_onebit.cli.output import say, tell
 from pyro_onebit.cli.parser import Command, Outcome
@@ -15,11 +15,6 @@ from pyro_onebit.errors import InputError
 from pyro_onebit.registry import import_source
 from pyro_onebit.settings import GridSettings
 from pyro_onebit.system import imported_ahead, uncollected
-
-if TYPE_CHECKING:
-    from pyro_onebit.plots import Drawing
-    from pyro_onebit.studies import Kind, Study
-    from pyro_onebit.training import Config
 
 
 @dataclass(frozen=True)
@@ -37,6 +32,9 @@ class GridCommand(Command):
         dry_run: Only list the runs that are missing.
         quiet: Show no progress bar.
     """
+
+    #: What its table is.
+    _kind: ClassVar[Literal["results", "comparison"]]
 
     grid: GridSettings = field(default_factory=GridSettings)
     config: Path | None = None
@@ -69,26 +67,32 @@ class GridCommand(Command):
 
     def _run(self) -> Outcome:
         with uncollected():
-            from pyro_onebit.plots import save_drawings
+            from pyro_onebit import studies
+            from pyro_onebit.plots import comparison_drawings, save_drawings, study_drawings
             from pyro_onebit.reporting import claim_report, findings, format_runs, write_report
-            from pyro_onebit.studies import StudyGrid, acquire, claim_run, claim_tables, missing, records, run_path
 
-        grid = StudyGrid(**vars(self.grid))
+        grid = studies.StudyGrid(**vars(self.grid))
         configs = grid.configs()
         if self.dry_run:
-            return self._list(configs)
-        claim_tables(self.out, self._kind, force=self.force)
+            names = [studies.run_name(config) for config in studies.missing(configs, self.out)]
+            text = "\n".join([*names, f"{len(names)} of {len(configs)} runs are missing in {self.out}"])
+            return Outcome({"missing": names, "out": str(self.out)}, text)
+        studies.claim_tables(self.out, self._kind, force=self.force)
         claim_report(self.out, force=self.force)
         for config in configs:
-            claim_run(run_path(self.out, config), force=self.force)
-        acquire(self.out, grid)
+            studies.claim_run(studies.run_path(self.out, config), force=self.force)
+        studies.acquire(self.out, grid)
+        train, drawings = (
+            (studies.run_study, study_drawings) if self._kind == "results" else (studies.compare, comparison_drawings)
+        )
+        settings: dict[str, Any] = {"quiet": self.quiet, "timeout": self.timeout, "cluster": self.cluster}
         try:
-            study = self._train(configs)
+            study = train(configs, self.out, self.jobs, **settings)
         except KeyboardInterrupt:
-            finished = len(configs) - len(missing(configs, self.out))
+            finished = len(configs) - len(studies.missing(configs, self.out))
             tell(f"interrupted: {finished} of {len(configs)} runs are finished; the same command resumes the others")
             raise
-        figures, missed = save_drawings(self._drawings(study), self.out / "figures", force=self.force)
+        figures, missed = save_drawings(drawings(study), self.out / "figures", force=self.force)
         try:
             report = str(write_report(self.out, force=self.force))
         except Exception as error:  # after the work, its result comes whatever is the matter with its page
@@ -99,7 +103,7 @@ class GridCommand(Command):
             say(f"{name} failed: {reason}")
         places = {"out": str(self.out), "figures": [str(path) for path in figures], "report": report or None}
         found = findings(study.table)
-        content = {"rows": records(study.table), "findings": found, "failures": study.failures, **places}
+        content = {"rows": studies.records(study.table), "findings": found, "failures": study.failures, **places}
         drawn = ", ".join(path.name for path in figures)
         text = "\n".join(
             [
@@ -111,27 +115,6 @@ class GridCommand(Command):
         )
         not_written = any(isinstance(why, InputError) for why in missed.values())
         return Outcome(content, text, code=2 if not_written else 1 if study.failures or missed else 0)
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        return {"quiet": self.quiet, "timeout": self.timeout, "cluster": self.cluster}
-
-    @property
-    def _kind(self) -> Kind:
-        raise NotImplementedError
-
-    def _train(self, configs: list[Config]) -> Study:
-        raise NotImplementedError
-
-    def _drawings(self, study: Study) -> Iterable[Drawing]:
-        raise NotImplementedError
-
-    def _list(self, configs: list[Config]) -> Outcome:
-        from pyro_onebit.studies import missing, run_name
-
-        names = [run_name(config) for config in missing(configs, self.out)]
-        text = "\n".join([*names, f"{len(names)} of {len(configs)} runs are missing in {self.out}"])
-        return Outcome({"missing": names, "out": str(self.out)}, text)
 
 
 @dataclass(frozen=True)
@@ -146,19 +129,7 @@ class StudyCommand(GridCommand):
         onebit study --ndims 5 --guides gaussian flow --dry-run
     """
 
-    @property
-    def _kind(self) -> Kind:
-        return "results"
-
-    def _train(self, configs: list[Config]) -> Study:
-        from pyro_onebit.studies import run_study
-
-        return run_study(configs, self.out, self.jobs, **self._settings)
-
-    def _drawings(self, study: Study) -> Iterable[Drawing]:
-        from pyro_onebit.plots import study_drawings
-
-        return study_drawings(study)
+    _kind = "results"
 
 
 @dataclass(frozen=True)
@@ -208,16 +179,4 @@ class CompareCommand(GridCommand):
     grid: GridSettings = field(default_factory=lambda: _COMPARED)
     out: Path = Path("results/compare")
 
-    @property
-    def _kind(self) -> Kind:
-        return "comparison"
-
-    def _train(self, configs: list[Config]) -> Study:
-        from pyro_onebit.studies import compare
-
-        return compare(configs, self.out, self.jobs, **self._settings)
-
-    def _drawings(self, study: Study) -> Iterable[Drawing]:
-        from pyro_onebit.plots import comparison_drawings
-
-        return comparison_drawings(study)
+    _kind = "comparison"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyro_onebit.cli.output import format_figures, tell
@@ -28,7 +28,7 @@ class TrainCommand(Command):
     """
 
     out: Path
-    config: RunSettings
+    config: RunSettings = field(default_factory=RunSettings)
     force: bool = False
     quiet: bool = False
 

@@ -3,10 +3,9 @@
 from pyro_onebit.plots.backend import matplotlib  # before all that imports it
 from pyro_onebit.plots.catalogue import Drawing, comparison_drawings, save_drawings, study_drawings
 from pyro_onebit.plots.losses import FLOORS, cost_figure, information_figure, loss_figure, training_figure
-from pyro_onebit.plots.posteriors import LIMIT, aggregate_figure, comparison_figure, posterior_figure
+from pyro_onebit.plots.posteriors import aggregate_figure, comparison_figure, posterior_figure
 from pyro_onebit.plots.style import (
     DARK,
-    FAMILY,
     GREY,
     LAYER_COLOURS,
     LAYER_NAMES,
@@ -14,9 +13,6 @@ from pyro_onebit.plots.style import (
     MARKERS,
     PALETTE,
     codeword_colours,
-    colours_of,
-    family_of,
-    labels_of,
     legend,
     ndims_axis,
     own_style,
@@ -26,25 +22,20 @@ from pyro_onebit.plots.style import (
 
 __all__ = [
     "DARK",
-    "FAMILY",
     "FLOORS",
     "GREY",
     "LAYER_COLOURS",
     "LAYER_NAMES",
     "LIGHT",
-    "LIMIT",
     "MARKERS",
     "PALETTE",
     "Drawing",
     "aggregate_figure",
     "codeword_colours",
-    "colours_of",
     "comparison_drawings",
     "comparison_figure",
     "cost_figure",
-    "family_of",
     "information_figure",
-    "labels_of",
     "legend",
     "loss_figure",
     "matplotlib",

@@ -23,14 +23,13 @@ from pyro_onebit.plots.style import (
     LAYER_NAMES,
     LIGHT,
     MARKERS,
-    PALETTE,
     colours_of,
     family_of,
     labels_of,
     legend,
     ndims_axis,
 )
-from pyro_onebit.studies import ORIGINAL
+from pyro_onebit.studies import with_derived
 from pyro_onebit.training import AnyConfig
 
 #: Smaller values, zero included, are drawn here: a log axis must end, and so does what the quadrature resolves.
@@ -58,24 +57,10 @@ def information_figure(table: pd.DataFrame) -> Figure:
     Raises:
         InputError: If `table` is empty, or holds several values of `prob` or `bits`.
     """
-    prob, bits = _data_of(table)
-    entropy, best = table["entropy"].iloc[0], _optima(table, prob)
-    entropy_name = f"${'' if bits == 1 else bits}" + (r"\ln 2$" if prob == 0.5 else f"H({prob:g})$")
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    panels: Any = figure.subplots(1, 2)
     # Nothing joins the markers: between two numbers of dimensions a line would cut off the limit's corner.
-    for axes, column in zip(panels, ("mutual_information", "loss"), strict=True):
-        axes.axhline(entropy, color=GREY, ls=":", label=entropy_name)
-        if column in best:
-            axes.plot(best["ndims"], best[column], color=DARK, ls="--", lw=1.2, label="limit, Gaussian $q(z_1|x)$")
-        for family, style in _styles(table).items():
-            _draw(axes, _of(table, family), column, **style, ls="none", ms=5)
-        if column == "loss":
-            _draw_published(axes, table, column)
-        ndims_axis(axes)
+    figure, panels = _against_ndims(table, ("mutual_information", "loss"), joined=False)
     panels[0].set(ylabel="$I(x; z)$ (nats)", title="what the latent carries", ylim=(-0.03, None))
     panels[1].set(ylabel="loss (nats)", title="what a datum costs")
-    legend(figure, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -83,7 +68,7 @@ def loss_figure(table: pd.DataFrame) -> Figure:
     """What training leaves above the limit, and the reconstruction's cost, against the number of dimensions.
 
     Left the loss above the lowest of the guide's family, where that is known; right the reconstruction's cost per
-    dimension. A marker is a run, a line joins the medians over seeds; otherwise as in `information_figure`.
+    dimension. A line joins the medians over seeds; otherwise as in `information_figure`, without the entropy.
 
     Arguments:
         table: A study's table, all of one `prob` and one number of bits; nats per datum.
@@ -91,28 +76,37 @@ def loss_figure(table: pd.DataFrame) -> Figure:
     Raises:
         InputError: If `table` is empty, or holds several values of `prob` or `bits`.
     """
-    best = _optima(table, _data_of(table)[0])
-    table = table.assign(above=table["loss"] - table["optimum"].astype(float))
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    panels: Any = figure.subplots(1, 2)
-    panels[1].plot(
-        best["ndims"], best["recon_per_dim"], color=DARK, ls="--", lw=1.2, label="limit, Gaussian $q(z_1|x)$"
-    )
-    for axes, column in zip(panels, ("above", "recon_per_dim"), strict=True):
-        for family, style in _styles(table).items():
-            own = _of(table, family)
-            _draw(axes, own, column, **style, ls="none", ms=4)
-            medians = own.groupby("ndims")[[column]].median().reset_index()
-            _draw(axes, medians, column, color=style["color"], lw=1.0)
-        ndims_axis(axes)
-        # A family's limit may not be known.
-        if table[column].notna().any():
-            axes.set(yscale="log")
-    _draw_published(panels[1], table, "recon_per_dim")
+    figure, panels = _against_ndims(table, ("above", "recon_per_dim"), joined=True)
     panels[0].set(ylabel="loss above the family's limit (nats)", title="what training leaves")
     panels[1].set(ylabel="reconstruction per dimension (nats)", title="what the latent does not say")
-    legend(figure, loc="outside lower center", ncols=3)
     return figure
+
+
+def _against_ndims(table: pd.DataFrame, columns: Sequence[str], *, joined: bool) -> tuple[Figure, Any]:
+    """Two columns, a panel for each: with lines that join the medians over seeds, or else with the entropy."""
+    prob, bits = _data_of(table)
+    best, table = _optima(table, prob), with_derived(table)
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    panels: Any = figure.subplots(1, 2)
+    for axes, column in zip(panels, columns, strict=True):
+        if not joined:
+            name = f"${'' if bits == 1 else bits}" + (r"\ln 2$" if prob == 0.5 else f"H({prob:g})$")
+            axes.axhline(table["entropy"].iloc[0], color=GREY, ls=":", label=name)
+        if column in best:
+            axes.plot(best["ndims"], best[column], color=DARK, ls="--", lw=1.2, label="limit, Gaussian $q(z_1|x)$")
+        for family, style in _styles(sorted(set(_families(table)), key=str)).items():
+            own = _of(table, family)
+            _draw(axes, own, column, **style, ls="none", ms=4 if joined else 5)
+            if joined:
+                medians = own.groupby("ndims")[[column]].median().reset_index()
+                _draw(axes, medians, column, color=style["color"], lw=1.0)
+        _draw_published(axes, table, column)
+        ndims_axis(axes)
+        # A family's limit may not be known.
+        if joined and table[column].notna().any():
+            axes.set(yscale="log")
+    legend(figure, loc="outside lower center", ncols=3)
+    return figure, panels
 
 
 def _data_of(table: pd.DataFrame) -> tuple[float, int]:
@@ -123,17 +117,21 @@ def _data_of(table: pd.DataFrame) -> tuple[float, int]:
     return float(table["prob"].iloc[0]), int(table["bits"].iloc[0])
 
 
+def _families(table: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Each run's family."""
+    return list(table[list(FAMILY)].itertuples(index=False, name=None))
+
+
 def _of(table: pd.DataFrame, family: tuple[Any, ...]) -> pd.DataFrame:
-    return table[[own == family for own in table[list(FAMILY)].itertuples(index=False, name=None)]]
+    return table[[own == family for own in _families(table)]]
 
 
-def _styles(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """How each family is drawn, in order; the later, the smaller, so that none hides another."""
-    families = sorted(set(table[list(FAMILY)].itertuples(index=False, name=None)), key=str)
-    labels, colours = labels_of(families), colours_of(families)
+def _styles(families: Sequence[tuple[Any, ...]], lead: str = "layers") -> dict[tuple[Any, ...], dict[str, Any]]:
+    """How each family is drawn."""
+    labels, colours = labels_of(families, lead), colours_of(families)
     return {
-        family: {"color": colours[family], "marker": MARKERS[i % len(MARKERS)], "label": labels[family]}
-        for i, family in enumerate(families)
+        family: {"color": colours[family], "marker": MARKERS[i % len(MARKERS)], "label": label}
+        for i, (family, label) in enumerate(labels.items())
     }
 
 
@@ -143,18 +141,14 @@ def _draw(axes: Axes, table: pd.DataFrame, column: str, **style: Any) -> None:
 
 
 def _draw_published(axes: Axes, table: pd.DataFrame, column: str) -> None:
-    """The original experiment's published estimates of the cells that the table has."""
-    place = ("loss", "recon_per_dim").index(column)
-    usual = table[(table["prob"] == 0.5) & (table["bits"] == 1)]
-    measured = set(usual[["layers", "ndims"]].itertuples(index=False, name=None))
-    for layers in sorted({layers for layers, _ in measured}):
-        own = [
-            (cell[1], figures[place]) for cell, figures in ORIGINAL.items() if cell in measured and cell[0] == layers
-        ]
-        if own:
-            label = f"{LAYER_NAMES[layers]}, as published"
-            style: dict[str, Any] = {"ls": "none", "marker": "x+"[layers - 1], "ms": 9, "color": LAYER_COLOURS[layers]}
-            axes.plot(*zip(*own, strict=True), **style, label=label)
+    """What the original experiment published of a column, for the cells that the table has."""
+    if name := {"loss": "original", "recon_per_dim": "original_recon"}.get(column):
+        known = table.dropna(subset=name).drop_duplicates(["layers", "ndims"])
+        for layers, colour in LAYER_COLOURS.items():
+            own = known[known["layers"] == layers]
+            if len(own):
+                style: dict[str, Any] = {"ls": "none", "marker": "x+"[layers - 1], "ms": 9, "color": colour}
+                axes.plot(own["ndims"], own[name], **style, label=f"{LAYER_NAMES[layers]}, as published")
 
 
 def _optima(table: pd.DataFrame, prob: float) -> pd.DataFrame:
@@ -181,22 +175,13 @@ def cost_figure(table: pd.DataFrame) -> Figure:
     Raises:
         InputError: If it is empty.
     """
-    if table.empty:
-        raise InputError("there is no run to draw; give at least one")
-    columns = sorted(set(table["ndims"]))
-    labels = labels_of(table[list(FAMILY)].itertuples(index=False, name=None), lead="guide")
+    columns, styles = sorted(set(table["ndims"])), _styles(_families(table), lead="guide")
     figure = Figure(figsize=(1.8 + 3.0 * len(columns), 3.6), layout="constrained")
     panels: Any = figure.subplots(1, len(columns), sharey=True, squeeze=False)
     for axes, ndims in zip(panels[0], columns, strict=True):
-        own = dict(list(table[table["ndims"] == ndims].groupby(list(FAMILY))))
-        for i, (family, label) in enumerate(labels.items()):
-            runs = own.get(family, table[:0])
-            style: dict[str, Any] = {
-                "color": PALETTE[i % len(PALETTE)],
-                "marker": MARKERS[i % len(MARKERS)],
-                "ls": "none",
-            }
-            axes.plot(runs["seconds"], runs["gap_nats"].clip(lower=_LEAST), **style, label=label)
+        for family, style in styles.items():
+            runs = _of(table[table["ndims"] == ndims], family)
+            axes.plot(runs["seconds"], runs["gap_nats"].clip(lower=_LEAST), **style, ls="none")
         axes.set(xscale="log", yscale="log", xlabel="seconds of training", title=f"$n = {ndims}$")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")

@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_onebit.errors import InputError
+from pyro_onebit.data import make_data
 from pyro_onebit.exact import Truth
-from pyro_onebit.plots.style import DARK, GREY, LIGHT, codeword_colours, family_of, labels_of, legend, word_names
+from pyro_onebit.plots.style import DARK, GREY, LIGHT, codeword_colours, family_of, labels_of, legend
 from pyro_onebit.training import AnyConfig
 
 #: Latents further out are not shown, unless the threshold is; a standard normal's mass there is 6e-5.
-LIMIT = 4.0
+_LIMIT = 4.0
 #: Panels side by side.
 _COLUMNS = 3
 
@@ -31,8 +31,6 @@ def aggregate_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     Raises:
         InputError: If there is no run.
     """
-    if not solved:
-        raise InputError("there is no run to draw; give at least one")
     solved = sorted(solved, key=lambda pair: pair[0].ndims)
     all_ndims = sorted({config.ndims for config, _ in solved})
     labels = labels_of(sorted({family_of(config) for config, _ in solved}, key=str))
@@ -70,8 +68,6 @@ def posterior_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     Raises:
         InputError: If there is no run.
     """
-    if not solved:
-        raise InputError("there is no run to draw; give at least one")
     labels = labels_of(family_of(config) for config, _ in solved)
     figure, panels = _panels(len(solved), 3.3)
     for axes, (config, truth) in zip(panels, solved, strict=True):
@@ -94,8 +90,6 @@ def comparison_figure(truths: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
     Raises:
         InputError: If there is none.
     """
-    if not truths:
-        raise InputError("there is no run to draw; give at least one")
     labels = labels_of((family_of(config) for config, _ in truths), lead="guide")
     rows = list(labels)
     columns = sorted({config.ndims for config, _ in truths})
@@ -105,7 +99,7 @@ def comparison_figure(truths: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
         axes = panels[rows.index(family_of(config)), columns.index(config.ndims)]
         _draw_codewords(axes, config, truth)
         # A density may have a needle next to the threshold; the rest is what there is to see.
-        axes.set(xlim=(-LIMIT, LIMIT), ylim=(0.0, min(2.5, 1.1 * float(truth.log_q.exp().max()))))
+        axes.set(xlim=(-_LIMIT, _LIMIT), ylim=(0.0, min(2.5, 1.1 * float(truth.log_q.exp().max()))))
     for row, label in enumerate(labels.values()):
         panels[row, 0].set_ylabel(label)
     for column, ndims in enumerate(columns):
@@ -138,7 +132,7 @@ def _curve(truth: Truth, log_density: Tensor) -> tuple[Any, Any]:
 
 def _draw_codewords(axes: Axes, config: AnyConfig, truth: Truth) -> None:
     """q(z|x) of each codeword, filled, and the exact posteriors, dotted."""
-    names = word_names(config, truth)
+    names = make_data(config.dealt, config.prob).names
     for codeword, colour in enumerate(codeword_colours(truth)):
         q = _curve(truth, truth.log_q[codeword])
         axes.fill_between(*q, color=colour, alpha=0.2, lw=0.0)
@@ -150,5 +144,5 @@ def _draw_codewords(axes: Axes, config: AnyConfig, truth: Truth) -> None:
 def _draw_prior(axes: Axes, config: AnyConfig, truth: Truth) -> None:
     """p(z), the axes' names, and limits that show it and the threshold."""
     axes.fill_between(*_curve(truth, truth.log_prior), color=LIGHT, lw=0.0, zorder=0.5, label="$p(z)$")
-    limit = max(LIMIT, float(truth.thresholds.abs().max()) + 1.0)
+    limit = max(_LIMIT, float(truth.thresholds.abs().max()) + 1.0)
     axes.set(xlabel=f"$z_{config.layers}$", xlim=(-limit, limit))

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_onebit.data import words_of
+from pyro_onebit.errors import InputError
 from pyro_onebit.exact import Truth
 from pyro_onebit.files import write_whole
 from pyro_onebit.plots.backend import matplotlib
@@ -40,8 +40,14 @@ def family_of(config: AnyConfig) -> tuple[Any, ...]:
 
 
 def labels_of(families: Iterable[tuple[Any, ...]], lead: str = "layers") -> dict[tuple[Any, ...], str]:
-    """What each of several families is called: by its leading column, and by what else tells it from others like it."""
+    """What each of several families is called: by its leading column, and by what else tells it from others like it.
+
+    Raises:
+        InputError: If there is none.
+    """
     families = list(dict.fromkeys(families))
+    if not families:
+        raise InputError("there is no run to draw; give at least one")
     labels = {}
     for family in families:
         own = dict(zip(FAMILY, family, strict=True))
@@ -71,11 +77,6 @@ def codeword_colours(truth: Truth) -> list[Any]:
         return list(PALETTE[:2])
     # The map's end is too light to read on white.
     return [matplotlib.colormaps["viridis"](0.94 * place / (count - 1)) for place in truth.order.argsort().tolist()]
-
-
-def word_names(config: AnyConfig, truth: Truth) -> list[str]:
-    """What each codeword is called: its bits."""
-    return ["".join(map(str, word)) for word in words_of(config.bits)][: len(truth.probs)]
 
 
 def ndims_axis(axes: Axes) -> None:

@@ -1,6 +1,6 @@
 """Tables and the report."""
 
-from pyro_onebit.reporting.explorer import explorer_data, mirrored, write_explorer
+from pyro_onebit.reporting.explorer import mirrored, write_explorer
 from pyro_onebit.reporting.report import claim_report, write_report
 from pyro_onebit.reporting.sentences import findings
 from pyro_onebit.reporting.summary import summarise
@@ -8,7 +8,6 @@ from pyro_onebit.reporting.tables import (
     format_bounds,
     format_checks,
     format_runs,
-    format_summary,
     format_value,
     markdown_table,
     summary_columns,
@@ -17,12 +16,10 @@ from pyro_onebit.reporting.tables import (
 
 __all__ = [
     "claim_report",
-    "explorer_data",
     "findings",
     "format_bounds",
     "format_checks",
     "format_runs",
-    "format_summary",
     "format_value",
     "markdown_table",
     "mirrored",

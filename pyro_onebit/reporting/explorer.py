@@ -75,12 +75,8 @@ def mirrored(weights: Sequence[float], locs: Sequence[float], scales: Sequence[f
     return model, guide
 
 
-def best_mixture(ndims: int, components: int = 3) -> tuple[_Array, _Array, _Array]:
+def _best_mixture(ndims: int, components: int = 3) -> tuple[_Array, _Array, _Array]:
     """A mixture of normals with a low loss, as far as a search from the best Gaussian comes.
-
-    Arguments:
-        ndims: Dimensions of x.
-        components: Their number.
 
     Returns:
         Weights, means and standard deviations of q(z|x=1); q(z|x=0) is its mirror image.
@@ -162,7 +158,7 @@ def explorer_data(ndims: Sequence[int] = NDIMS, *, quiet: bool = True) -> list[d
             model, guide, _ = build(Config(ndims=n, layers=2, start="analytic"))
             families = {
                 "gaussian": _judged(*mirrored([1.0], [best.loc[1]], [best.scale[1]]), n),
-                "mixture": _judged(*mirrored(*(part.tolist() for part in best_mixture(n))), n),
+                "mixture": _judged(*mirrored(*(part.tolist() for part in _best_mixture(n))), n),
                 "two_layer": _judged(model, guide, n),
                 "truncated": _truncated(n),
             }

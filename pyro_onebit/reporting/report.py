@@ -26,6 +26,7 @@ from pyro_onebit.studies import (
     Column,
     Kind,
     check_table,
+    finished_runs,
     is_finished,
     load_config,
     read_history,
@@ -104,7 +105,7 @@ def write_report(out: str | Path, *, force: bool = False) -> Path:
     runs = tables.get("results", tables.get("comparison", pd.DataFrame()))
     page = environment.get_template("report.html.j2").render(
         title=f"{out.resolve().name}: the one-bit VAE",
-        lead=_lead(tables),
+        lead=_lead(runs, len(tables.get("failures", ()))),
         settings=read_study(study).to_toml() if study.exists() else "",
         repeat=f"onebit {'compare' if 'comparison' in tables else 'study'} --config {STUDY_FILE}",
         findings=findings(runs),
@@ -125,16 +126,15 @@ def _wrapped(name: str) -> Markup:
 
 
 def _read(path: Path, kind: Kind) -> pd.DataFrame:
+    table = read_table(path)
     try:
-        return check_table(read_table(path), kind)
+        return check_table(table, kind)
     except InputError as error:
-        raise InputError(str(error) if str(path) in str(error) else f"{path} is damaged: {error}") from None
+        raise InputError(f"{path} is damaged: {error}") from None
 
 
-def _lead(tables: Mapping[Kind, pd.DataFrame]) -> str:
+def _lead(table: pd.DataFrame, failed: int) -> str:
     """How many runs there are, and how far from their limit the best and the worst end."""
-    table = tables.get("results", tables.get("comparison", pd.DataFrame()))
-    failed = len(tables.get("failures", ()))
     lead = f"{len(table)} runs finished, {failed} failed. Losses are exact, by quadrature, in nats per datum."
     if table.empty:
         return lead
@@ -180,20 +180,15 @@ def _picture(path: Path) -> _Picture:
     return _Picture(base64.b64encode(content).decode(), caption)
 
 
-def _found(out: Path, name: str) -> list[Path]:
-    """Such files of all runs of a study, or of the single run that is there."""
-    return [out / name] if is_finished(out) else sorted((out / "runs").glob(f"*/{name}"))
-
-
 def _training(out: Path) -> _Picture | None:
     histories = []
-    paths = _found(out, "metrics.json")
+    paths = finished_runs(out)
     # Of many, some from everywhere in the grid.
     for path in paths[:: -(-len(paths) // _CURVES) or 1]:
-        metrics, history = read_metrics(path), read_history(path.parent)
+        metrics, history = read_metrics(path / "metrics.json"), read_history(path)
         if len(history) and "loss" in history:
             limit = metrics["optimum"]
-            histories.append((load_config(path.parent), metrics["entropy"] if limit is None else limit, history))
+            histories.append((load_config(path), metrics["entropy"] if limit is None else limit, history))
     if not histories:
         return None
     which = "" if len(histories) == len(paths) else f"{len(histories)} of the {len(paths)} runs; "
@@ -210,7 +205,8 @@ def _training(out: Path) -> _Picture | None:
 def _versions(out: Path) -> list[tuple[str, str]]:
     """What the runs were trained with: of runs from several machines it may be more than one."""
     found: dict[str, set[str]] = {}
-    for path in _found(out, "config.json"):
+    paths = [out / "config.json"] if is_finished(out) else sorted((out / "runs").glob("*/config.json"))
+    for path in paths:
         for name, value in read_versions(path).items():
             found.setdefault(name, set()).add(value)
     return [(name, ", ".join(sorted(values))) for name, values in found.items()]

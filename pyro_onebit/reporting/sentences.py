@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-_LAYERS = {1: "one layer", 2: "two layers"}
+from pyro_onebit.plots import LAYER_NAMES
 
 
 def findings(table: pd.DataFrame) -> list[str]:
@@ -50,7 +50,7 @@ def _use(table: pd.DataFrame) -> str:
 def _cost(guide: str, own: pd.DataFrame) -> str:
     """How far one kind's runs end from the entropy, and from the lowest loss of the family."""
     worst = own.sort_values("gap").iloc[-1]
-    layers = " or ".join(_LAYERS[count] for count in sorted(set(own["layers"])))
+    layers = " or ".join(LAYER_NAMES[count] for count in sorted(set(own["layers"])))
     sentence = (
         f"With {layers} (guide {guide}) a datum costs up to {worst['gap']:.4f} nats more than the entropy, at n = "
         f"{worst['ndims']}"

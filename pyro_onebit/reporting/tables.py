@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pyro_onebit.reporting.summary import summarise
-from pyro_onebit.studies import CELL, COLUMNS, Column, Kind, shown_columns, with_derived
+from pyro_onebit.studies import CELL, COLUMNS, Column, Kind, records, shown_columns, with_derived
 
 #: Of more runs than a screen has lines, a terminal shows the cells.
 _LINES = 60
@@ -42,21 +42,18 @@ def _lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> list
     return [header, *([format_value(row.get(column.name), column) for column in columns] for row in rows)]
 
 
-def text_table(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], note: str = "", width: int | None = None
-) -> str:
+def text_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], note: str = "") -> str:
     """Rows as aligned text.
 
-    What is wider than a terminal is shown in several tables, one below the other; each begins with the columns that
-    stand before the first bar.
+    What is wider than standard output's terminal is shown in several tables, one below the other; each begins with the
+    columns that stand before the first bar.
 
     Arguments:
         rows: The rows.
         columns: What to show of them.
         note: What stands below, in lines as long as the terminal's, and no longer than can be read.
-        width: How many characters fit; None: what standard output's terminal has, and without one, all.
     """
-    width = width or shutil.get_terminal_size((_ENDLESS, 1)).columns
+    width = shutil.get_terminal_size((_ENDLESS, 1)).columns
     cells = list(zip(*_lines(rows, columns), strict=True))
     shown = [
         [("│ " if column.bar else "") + cell.rjust(max(map(len, own))) for cell in own]
@@ -81,10 +78,6 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column])
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines))
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in table.astype(object).to_dict("records")]
-
-
 _NOTES = {
     "results": "nats per datum; limit: the lowest loss of the guide's family (docs/glossary.md)",
     "comparison": (
@@ -100,13 +93,13 @@ def format_runs(table: pd.DataFrame, kind: Kind) -> str:
     if len(table) > _LINES:
         return format_summary(summarise(table))
     table = with_derived(table)
-    return text_table(_rows(table), shown_columns(kind, table), _NOTES[kind])
+    return text_table(records(table), shown_columns(kind, table), _NOTES[kind])
 
 
 def format_summary(summary: pd.DataFrame) -> str:
     """Cells, summed up over their seeds, as text."""
     note = "worst, median, best: of the seeds, nats above the lowest loss of the family; each run: results.csv"
-    return text_table(_rows(summary), summary_columns(summary), note)
+    return text_table(records(summary), summary_columns(summary), note)
 
 
 def summary_columns(summary: pd.DataFrame) -> list[Column]:
@@ -126,8 +119,8 @@ _CHECKS = (
     Column("latent"),
     Column("codeword"),
     Column("target"),
-    Column("kl_forward", "nats", title="KL(q‖target)", bar=True),
-    Column("kl_reverse", "nats", title="KL(target‖q)"),
+    Column("kl_forward", title="KL(q‖target)", bar=True),
+    Column("kl_reverse", title="KL(target‖q)"),
     Column("wasserstein", title="W1"),
     Column("ks", title="KS"),
     Column("wrong_side_q", title="q, wrong side"),
@@ -150,10 +143,10 @@ def format_checks(rows: Sequence[Mapping[str, Any]]) -> str:
 _BOUNDS = (
     Column("particles", title="K"),
     Column("codeword"),
-    Column("estimate", "nats", format=".6f", title="sampled", bar=True),
-    Column("standard_error", "nats", title="± s.e."),
-    Column("expected", "nats", format=".6f"),
-    Column("gap", "nats", format=".2e", title="below log p"),
+    Column("estimate", format=".6f", title="sampled", bar=True),
+    Column("standard_error", title="± s.e."),
+    Column("expected", format=".6f"),
+    Column("gap", format=".2e", title="below log p"),
     Column("ess", format=".1f", title="ESS", bar=True),
     Column("largest_share", format=".2%", title="largest"),
     Column("khat", format=".2f", title="k̂", floor=0.0),

@@ -1,9 +1,9 @@
 """Runs on disk, grids of runs, studies and comparisons."""
 
-from pyro_onebit.studies.checkpoint import INTERVAL, StateFile
+from pyro_onebit.studies.checkpoint import StateFile
 from pyro_onebit.studies.comparison import compare, compare_runs, comparison_row
-from pyro_onebit.studies.executors import Work, check_jobs, run_all
-from pyro_onebit.studies.grid import STUDY_FILE, StudyGrid, acquire, read_study
+from pyro_onebit.studies.executors import run_all
+from pyro_onebit.studies.grid import STUDY_FILE, StudyGrid, acquire, read_study, run_name, run_path
 from pyro_onebit.studies.inference_data import to_inference_data, write_inference_data
 from pyro_onebit.studies.runs import (
     claim_run,
@@ -15,8 +15,6 @@ from pyro_onebit.studies.runs import (
     read_history,
     read_metrics,
     read_versions,
-    run_name,
-    run_path,
     save_run,
     train,
 )
@@ -34,12 +32,11 @@ from pyro_onebit.studies.schema import (
     to_table,
     with_derived,
 )
-from pyro_onebit.studies.study import Study, cell_of, claim_tables, missing, run_study, write_failures
+from pyro_onebit.studies.study import Study, cell_of, claim_tables, missing, run_study
 
 __all__ = [
     "CELL",
     "COLUMNS",
-    "INTERVAL",
     "ORIGINAL",
     "STUDY_FILE",
     "Column",
@@ -47,10 +44,8 @@ __all__ = [
     "StateFile",
     "Study",
     "StudyGrid",
-    "Work",
     "acquire",
     "cell_of",
-    "check_jobs",
     "check_table",
     "claim_run",
     "claim_tables",
@@ -80,6 +75,5 @@ __all__ = [
     "to_table",
     "train",
     "with_derived",
-    "write_failures",
     "write_inference_data",
 ]

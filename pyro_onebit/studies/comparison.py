@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from pyro_onebit.diagnostics import gap_split, ideal_gap, khat
 from pyro_onebit.exact import Truth, finite, solve_joint
 from pyro_onebit.files import write_table
 from pyro_onebit.studies.executors import check_jobs, run_all
-from pyro_onebit.studies.runs import run_name, run_path, save_run, train
+from pyro_onebit.studies.grid import run_name, run_path
+from pyro_onebit.studies.runs import save_run, train
 from pyro_onebit.studies.schema import to_table
 from pyro_onebit.studies.study import Study, cell_of, claim_tables, write_failures
 from pyro_onebit.training import AnyConfig, Config, Run
 
-#: Draws a codeword that k̂ is fitted to.
+#: Draws per codeword, to which k̂ is fitted.
 _DRAWS = 10_000
 
 
@@ -33,36 +34,16 @@ def compare(
 ) -> Study:
     """Train what is not there yet, judge each run and write ``out/comparison.csv``.
 
-    Runs are kept under ``out/runs`` as a study's are (`run_study`).
-
-    Arguments:
-        configs: The grid.
-        out: The comparison's directory.
-        jobs: Processes, each with one thread.
-        quiet: Show no progress bar.
-        timeout: Seconds after which a run is given up, and counts as failed; its state is kept.
-        cluster: Address of a Dask scheduler whose workers see the same files; then `jobs` is ignored.
-
-    Raises:
-        InputError: If `jobs` is below 1, `out` cannot be written, or holds another configuration's run or a table that
-            is not ours.
+    Runs are kept under ``out/runs`` as a study's are. Arguments and errors: as for `run_study`.
     """
     # As a reader compares: guides and objectives at one number of dimensions.
     configs, out = sorted(configs, key=attrgetter("ndims")), Path(out)
     check_jobs(jobs, len(configs), timeout, cluster)
     claim_tables(out, "comparison")
     results = dict(run_all(_compare_one, configs, out, jobs, quiet=quiet, timeout=timeout, cluster=cluster))
-    failures: dict[Config, str] = {}
-    done: list[tuple[AnyConfig, dict[str, Any], Truth]] = []
-    for i, config in enumerate(configs):
-        result = results[i]
-        if isinstance(result, str):
-            failures[config] = result
-        else:
-            done.append((config, *result))
-    comparison = _tabulate(done, out, {run_name(config): reason for config, reason in failures.items()})
-    write_failures(failures, out)
-    return comparison
+    failures = {config: results[i] for i, config in enumerate(configs) if isinstance(results[i], str)}
+    done = [(config, *results[i]) for i, config in enumerate(configs) if config not in failures]
+    return _tabulate(done, out, failures)
 
 
 def compare_runs(runs: Iterable[Run], out: str | Path) -> Study:
@@ -78,14 +59,15 @@ def compare_runs(runs: Iterable[Run], out: str | Path) -> Study:
     out, done = Path(out), []
     claim_tables(out, "comparison")
     for run in sorted({run_name(run.config): run for run in runs}.values(), key=lambda run: run.data.ndims):
-        truth = run.truth or run.judge().truth
-        done.append((run.config, comparison_row(run, truth), truth))
+        done.append((run.config, *_judged(run)))
         save_run(run, run_path(out, run.config))
     return _tabulate(done, out, {})
 
 
-def _tabulate(done: Iterable[tuple[AnyConfig, dict[str, Any], Truth]], out: Path, failures: dict[str, str]) -> Study:
-    """Write ``comparison.csv``."""
+def _tabulate(
+    done: Iterable[tuple[AnyConfig, dict[str, Any], Truth]], out: Path, failures: Mapping[Config, str]
+) -> Study:
+    """Write ``comparison.csv``, and ``failures.csv`` if there are any."""
     rows: list[dict[str, Any]] = []
     truths: dict[tuple[object, ...], tuple[AnyConfig, Truth]] = {}
     for config, row, truth in done:
@@ -93,12 +75,16 @@ def _tabulate(done: Iterable[tuple[AnyConfig, dict[str, Any], Truth]], out: Path
         truths.setdefault(cell_of(config), (config, truth))
     table = to_table(rows, "comparison")
     write_table(out / "comparison.csv", table)
-    return Study(table, failures, list(truths.values()))
+    return Study(table, write_failures(failures, out), list(truths.values()))
 
 
 def _compare_one(config: Config, path: Path, on_step: Callable[[int], None] | None) -> tuple[dict[str, Any], Truth]:
-    """One run in a worker: its row and densities."""
-    run = train(config, path, on_step=on_step)
+    """One run in a worker."""
+    return _judged(train(config, path, on_step=on_step))
+
+
+def _judged(run: Run) -> tuple[dict[str, Any], Truth]:
+    """Its row and densities."""
     truth = run.truth or run.judge().truth
     return comparison_row(run, truth), truth
 

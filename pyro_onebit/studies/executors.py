@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import nullcontext
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -17,8 +15,9 @@ from typing import Any
 from pyro_onebit.errors import InputError, ProgramError, TrainingError, WriteError
 from pyro_onebit.files import refuse_link
 from pyro_onebit.registry import Snapshot, install, snapshot
-from pyro_onebit.studies.runs import is_busy, run_path
-from pyro_onebit.system import Lost, check_memory, in_processes, progress
+from pyro_onebit.studies.grid import run_path
+from pyro_onebit.studies.runs import is_busy
+from pyro_onebit.system import Lost, check_memory, connected, in_processes, on_cluster, progress
 from pyro_onebit.training import Config
 
 
@@ -30,11 +29,8 @@ class _Left(Enum):
 
 #: What is done for a configuration in its run's directory; the last argument, if there is one, is told each step.
 Work = Callable[[Config, Path, Callable[[int], None] | None], Any]
-#: What a process is handed: `_in_worker`'s arguments.
-_Task = tuple[Snapshot, Work, int, Config, Path, bool]
-#: What is told the index of a run and the step that it is at.
-_Hear = Callable[[int, int], None]
-_Runner = Callable[[Iterable[_Task], int], Iterator[tuple[int, Any]]]
+#: What a process is handed: a run's index, by which it is known here, and what else `_in_worker` takes.
+_Task = tuple[int, Snapshot, Work, Config, Path, bool]
 _ALONE = Lock()
 #: Beside the bar stand so many of the runs that are trained at the moment.
 _TOLD = 2
@@ -42,8 +38,6 @@ _TOLD = 2
 _PROCESS_BYTES = 2e8
 #: Seconds between two steps that a run tells of.
 _TELLING = 0.25
-#: Seconds after which a cluster without workers is given up.
-_DESERTED = 30.0
 #: A failure's reason is no longer than this: a program may say anything.
 _MAX_REASON = 2000
 
@@ -162,40 +156,49 @@ def run_all(
             if full:
                 return
             shown.begin(i)
-            yield registered, work, i, configs[i], paths[i], share
+            yield i, registered, work, configs[i], paths[i], share
+
+    def attempt(indices: Sequence[int], processes: int) -> Iterator[tuple[int, Any]]:
+        """Results of runs as they end, without those that another command is training or that find the disk full."""
+        results: Iterable[tuple[Any, Any]]
+        if client is not None:
+            results = on_cluster(client, _in_worker, tasks(indices))
+        elif jobs == 1 and timeout is None:
+            results = ((task, _in_worker(*task, partial(hear, task) if hear else None)) for task in tasks(indices))
+        else:
+            results = in_processes(_in_worker, tasks(indices), processes, timeout, hear)
+        for (i, *_), result in results:
+            shown.leave(i)
+            if isinstance(result, WriteError):
+                full.append(result)
+                if client is not None:
+                    return  # what is running there ends by itself
+            elif result is not _Left.BUSY:
+                yield i, result
 
     def ended(i: int, result: Any) -> tuple[int, Any]:
         waiting.remove(i)
         shown.end(i)
         return i, _reasons(timeout)[result] if isinstance(result, Lost) else result
 
-    with ExitStack() as stack:
-        bar = stack.enter_context(progress(quiet=quiet, total=1, bar_format=_BAR_FORMAT))
+    with (
+        progress(quiet=quiet, total=1, bar_format=_BAR_FORMAT) as bar,
+        nullcontext() if cluster is None else connected(cluster) as client,
+    ):
         shown = _Progress(bar, configs)
-        hear = None if bar.disable else shown.hear
-        if cluster is not None:
-            run: _Runner = partial(_on_cluster, stack.enter_context(_client(cluster)))
-        else:
-            run = partial(_here, hear) if jobs == 1 and timeout is None else partial(_in_processes, timeout, hear)
+        hear: Callable[[Any, int], None] | None = None if bar.disable else lambda task, step: shown.hear(task[0], step)
         while waiting and not full:
             killed: list[int] = []
-            for i, result in run(tasks(tuple(waiting)), min(jobs, len(waiting))):
-                shown.leave(i)
-                if isinstance(result, WriteError):
-                    full.append(result)
-                elif result is Lost.KILLED:
+            for i, result in attempt(tuple(waiting), min(jobs, len(waiting))):
+                if result is Lost.KILLED:
                     killed.append(i)
-                elif result is not _Left.BUSY:
+                else:
                     yield ended(i, result)
             share = False
             for i in killed:
                 # Alone: it may have been killed for the memory that others took.
-                for _, result in run(tasks([i]), 1):
-                    shown.leave(i)
-                    if isinstance(result, WriteError):
-                        full.append(result)
-                    else:
-                        yield ended(i, result)
+                for _, result in attempt([i], 1):
+                    yield ended(i, result)
     if full:
         raise full[0]
 
@@ -208,121 +211,32 @@ def _reasons(timeout: float | None) -> dict[Lost, str]:
     }
 
 
-def _here(hear: _Hear | None, tasks: Iterable[_Task], _: int) -> Iterator[tuple[int, Any]]:
-    """What `_in_worker` returns, in this process."""
-    for task in tasks:
-        yield _in_worker(*task, partial(hear, task[2]) if hear else None)
-
-
-def _in_processes(
-    timeout: float | None, hear: _Hear | None, tasks: Iterable[_Task], processes: int
-) -> Iterator[tuple[int, Any]]:
-    """The same in processes, as it ends; or how a run's process was lost."""
-    heard = None if hear is None else lambda task, step: hear(task[2], step)
-    for task, result in in_processes(_in_worker, tasks, processes, timeout, heard):
-        yield (task[2], result) if isinstance(result, Lost) else result
-
-
-def _on_cluster(client: Any, tasks: Iterable[_Task], _: int) -> Iterator[Any]:
-    """The same on a cluster, whose scheduler says which run was there when several processes were killed.
-
-    Raises:
-        InputError: If the scheduler is gone, or a worker cannot import what a run needs.
-    """
-    # Not by Dask's executor, which may wait for ever for a result that was lost with its worker.
-    from distributed import KilledWorker
-
-    running = {client.submit(_in_worker, *task, pure=False): task[2] for task in tasks}
-    for future in _as_completed(client, running):
-        # What nothing refers to any more a cluster forgets: a result as it is taken, all of them if this ends early.
-        i = running.pop(future)
-        try:
-            result = future.result()
-        except KilledWorker:
-            result = i, Lost.KILLED
-        except CancelledError:
-            raise InputError("the cluster's scheduler is gone; start it and give the same command again") from None
-        except ImportError as error:
-            raise InputError(f"a worker of the cluster lacks something: {error}; install the same there") from None
-        yield result
-        if isinstance(result[1], WriteError):
-            return  # what is running there ends by itself
-
-
-def _as_completed(client: Any, futures: Iterable[Any]) -> Iterator[Any]:
-    """Futures as they end.
-
-    Raises:
-        InputError: If for half a minute there is no worker.
-    """
-    from distributed import wait
-
-    waiting, seen = set(futures), time.monotonic()
-    while waiting:
-        with suppress(TimeoutError):
-            done = wait(waiting, timeout=1.0, return_when="FIRST_COMPLETED").done
-            waiting -= done
-            yield from done
-        if client.status != "running" or client.scheduler_info()["workers"]:
-            seen = time.monotonic()
-        elif time.monotonic() - seen > _DESERTED:
-            raise InputError("the cluster has no worker left; start one and give the same command again")
-
-
-@contextmanager
-def _client(address: str) -> Iterator[Any]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise InputError("a cluster needs Dask: pip install 'pyro-onebit[cluster]'") from None
-    # What a cluster loses is said here, in a line, or made good without a word.
-    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
-    before = [logger.disabled for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.disabled = True
-        with _connected(Client, address) as client:
-            yield client
-    finally:
-        for logger, disabled in zip(loggers, before, strict=True):
-            logger.disabled = disabled
-
-
-def _connected(kind: Any, address: str) -> Any:
-    try:
-        return kind(address, timeout="10s")
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"no Dask scheduler answers at {address!r} ({type(error).__name__}); start one first"
-        ) from None
-
-
 def _in_worker(
+    _: int,
     registered: Snapshot,
     work: Work,
-    index: int,
     config: Config,
     path: Path,
     share: bool,
     tell: Callable[[int], None] | None = None,
-) -> tuple[int, Any]:
+) -> Any:
     """One run's result; why there is none; or that it was left, as `share` says, to another command."""
     try:
         # What a script has registered is not known in another process.
         install(registered)
         if share and is_busy(path):
-            return index, _Left.BUSY
+            return _Left.BUSY
         # A cluster's process may have several threads, and torch and Pyro have one state for all of them.
         with _ALONE:
-            return index, work(config, path, _now_and_then(tell, config.recipe.steps) if tell else None)
+            return work(config, path, _now_and_then(tell, config.recipe.steps) if tell else None)
     except (TrainingError, ArithmeticError, ProgramError) as error:
-        return index, str(error)
+        return str(error)
     except WriteError as error:
-        return index, error
+        return error
     except (InputError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a guide is a user's program: whatever it does, the other runs go on
-        return index, f"{type(error).__name__}: {' '.join(str(error).split())}"[:_MAX_REASON]
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_MAX_REASON]
 
 
 def _now_and_then(tell: Callable[[int], None], steps: int) -> Callable[[int], None]:

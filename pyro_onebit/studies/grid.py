@@ -1,4 +1,4 @@
-"""A study as a file: the grid that was asked for, to be shared, repeated, and held to."""
+"""A study as a file: the grid that was asked for, to be shared, repeated, and held to; and where its runs are."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import itertools
 import json
 import math
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pyro_onebit.brought import ByHand
 from pyro_onebit.errors import InputError
 from pyro_onebit.files import lock, ordered_fields, read_whole, restored, write_whole
 from pyro_onebit.registry import GUIDES, MODELS, Registry, imported_sources
 from pyro_onebit.settings import GridSettings, Settings
-from pyro_onebit.training import Config, differences
+from pyro_onebit.training import AnyConfig, Config, differences
 
 #: The file's name in a study's directory.
 STUDY_FILE = "study.toml"
 _MAX_BYTES = 2**20
 _MAX_RUNS = 100_000
+#: What is left out of a directory's name.
+_UNFIT = re.compile(r"[^\w.=-]+")
 
 
 @dataclass(frozen=True)
@@ -122,3 +126,28 @@ def acquire(out: Path, grid: StudyGrid) -> None:
             raise InputError(
                 f"{out} holds another study ({differences(there, grid)}); choose another directory with --out"
             )
+
+
+def run_name(config: AnyConfig) -> str:
+    """The directory of a run within a study: says what the run is, and sorts as a reader would."""
+    if isinstance(config, ByHand):
+        known = "".join(f"-{value}" for value in (config.model, config.guide, config.objective) if value)
+        seed = "" if config.seed is None else f"-seed{config.seed}"
+        bits = f"-repeats{_in_name(config.repeats)}" if config.repeats else ""
+        return f"layers{config.layers}-ndims{config.ndims:06d}{bits}-prob{config.prob:g}-by_hand{known}{seed}"
+    usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
+    unusual = "".join(
+        f"-{_UNFIT.sub('_', value)}" if isinstance(value, str) else f"-{name}{_in_name(value)}"
+        for name in ("prob", "model", *(f.name for f in fields(Settings) if f.name != "prob"))
+        if (value := getattr(config, name)) != getattr(usual, name)
+    )
+    return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"
+
+
+def _in_name(value: Any) -> str:
+    return "_".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+
+
+def run_path(out: str | Path, config: AnyConfig) -> Path:
+    """The directory of a run of a study that is in `out`."""
+    return Path(out) / "runs" / run_name(config)

@@ -42,7 +42,7 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> Any:
 
     Arguments:
         run: The run.
-        draws: Draws a codeword.
+        draws: Draws per codeword.
         seed: Seed of the draws; torch's generator is left as it was.
 
     Returns:
@@ -79,22 +79,18 @@ def to_inference_data(run: Run, draws: int = 2000, seed: int = 0) -> Any:
         "constant_data": _dataset(("codeword",), constants, words),
         "training_history": _dataset(("row",), history),
     }
-    data = _grouped(groups)
+    if is_arviz_1():
+        from xarray import DataTree
+
+        data: Any = DataTree.from_dict(groups)
+    else:
+        data = load_arviz().InferenceData(**groups)
     data.attrs.update(
         inference_library="pyro_onebit",
         inference_library_version=version("pyro-onebit"),
         config=json.dumps(asdict(run.config)),
     )
     return data
-
-
-def _grouped(groups: dict[str, Dataset]) -> Any:
-    """What ArviZ takes: InferenceData, or since its version 1 a tree of xarray's."""
-    if is_arviz_1():
-        from xarray import DataTree
-
-        return DataTree.from_dict(groups)
-    return load_arviz().InferenceData(**groups)
 
 
 def _chain(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

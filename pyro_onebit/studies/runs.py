@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +15,7 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_onebit.brought import ByHand, as_module, check_known, origins_of
 from pyro_onebit.data import BitsData
@@ -37,7 +36,6 @@ from pyro_onebit.files import (
 )
 from pyro_onebit.guides import Guide
 from pyro_onebit.registry import GUIDES, MODELS
-from pyro_onebit.settings import Settings
 from pyro_onebit.studies.checkpoint import STATE_MARK, WRITER, StateFile
 from pyro_onebit.studies.inference_data import INFERENCE_DATA_MARK
 from pyro_onebit.studies.schema import complete_metrics
@@ -60,8 +58,6 @@ _MARKS = {
 }
 #: Ten times what the longest has.
 _MAX_HISTORY_BYTES = 2**20
-#: What is left out of a directory's name.
-_UNFIT = re.compile(r"[^\w.=-]+")
 #: The packages, beside this one, whose versions a run's last digits may hang on.
 _PACKAGES = ("pyro-ppl", "torch", "numpy", "scipy")
 
@@ -74,13 +70,9 @@ def save_run(run: Run, path: str | Path) -> None:
     """
     path, metrics = Path(path), complete_metrics(run.metrics) if run.metrics else None
     _write_config(run.config, run.recipe, path, {"model": run.model, "guide": run.guide})
-    states = {"model": run.model.state_dict(), "guide": run.guide.state_dict()}
-    tensors = {
-        # Copies, for a file cannot hold tensors that share their memory.
-        f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)
-        for name, state in states.items()
-        for key, value in state.items()
-    }
+    state = nn.ModuleDict({"model": run.model, "guide": run.guide}).state_dict()
+    # Copies, for a file cannot hold tensors that share their memory.
+    tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     write_whole(path / _PARAMETERS, save(tensors, WRITER), _MARKS[_PARAMETERS])
     write_table(path / _HISTORY, pd.DataFrame(run.history))
     if metrics:
@@ -134,31 +126,6 @@ def finished_runs(out: str | Path) -> list[Path]:
 def is_busy(path: Path) -> bool:
     """Whether another process is training a run here now."""
     return is_locked(path / _LOCK)
-
-
-def run_name(config: AnyConfig) -> str:
-    """The directory of a run within a study: says what the run is, and sorts as a reader would."""
-    if isinstance(config, ByHand):
-        known = "".join(f"-{value}" for value in (config.model, config.guide, config.objective) if value)
-        seed = "" if config.seed is None else f"-seed{config.seed}"
-        bits = f"-repeats{_in_name(config.repeats)}" if config.repeats else ""
-        return f"layers{config.layers}-ndims{config.ndims:06d}{bits}-prob{config.prob:g}-by_hand{known}{seed}"
-    usual = Config(guide=config.guide, layers=config.layers, objective=config.objective)
-    unusual = "".join(
-        f"-{_UNFIT.sub('_', value)}" if isinstance(value, str) else f"-{name}{_in_name(value)}"
-        for name in ("prob", "model", *(f.name for f in fields(Settings) if f.name != "prob"))
-        if (value := getattr(config, name)) != getattr(usual, name)
-    )
-    return f"layers{config.layers}-ndims{config.ndims:06d}{unusual}-{config.guide}-{config.objective}-seed{config.seed}"
-
-
-def _in_name(value: Any) -> str:
-    return "_".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
-
-
-def run_path(out: str | Path, config: AnyConfig) -> Path:
-    """The directory of a run of a study that is in `out`."""
-    return Path(out) / "runs" / run_name(config)
 
 
 def train(config: Config, path: str | Path, *, quiet: bool = True, on_step: Callable[[int], None] | None = None) -> Run:
@@ -268,11 +235,11 @@ def read_metrics(path: str | Path, config: AnyConfig | None = None) -> dict[str,
     Raises:
         InputError: If it cannot be read, is damaged, or is another run's.
     """
-    path = Path(path)
+    content = read_json(Path(path))
     try:
-        metrics = complete_metrics(read_json(path))
+        metrics = complete_metrics(content)
     except InputError as error:
-        raise InputError(str(error) if str(path) in str(error) else f"{path} is damaged: {error}") from None
+        raise InputError(f"{path} is damaged: {error}") from None
     for name, own in identity_of(config).items() if config else ():
         if metrics[name] != own:
             raise InputError(f"{path} is damaged, or not of this run: its {name} is {metrics[name]!r}")
@@ -324,29 +291,16 @@ def _read_config(path: Path) -> tuple[AnyConfig, Recipe | None]:
 
 def _load_parameters(path: Path, model: nn.Module, guide: nn.Module) -> None:
     """Put a run's parameters in place."""
-    programs = {"model": model, "guide": guide}
-    expected = sum(p.numel() * p.element_size() for module in programs.values() for p in module.state_dict().values())
-    # A file's own overhead is a few hundred bytes a tensor.
-    limit = 2 * expected + 2**20
-    file = path / _PARAMETERS
-    states = _load_safetensors(file, limit)
+    programs, file = nn.ModuleDict({"model": model, "guide": guide}), path / _PARAMETERS
+    expected = sum(p.numel() * p.element_size() for p in programs.state_dict().values())
+    # A file's own overhead is a few hundred bytes per tensor.
+    content = read_whole(file, 2 * expected + 2**20)
     try:
-        for name, program in programs.items():
-            program.load_state_dict(states[name])
-    except Exception as error:  # whatever is there in place of the parameters
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{file} is damaged, or not of this run: {reason[0][:120]}") from None
-    if not all(torch.isfinite(p).all() for module in programs.values() for p in module.state_dict().values()):
-        raise InputError(f"{file} is damaged: a parameter is not finite")
-
-
-def _load_safetensors(file: Path, limit: int) -> dict[str, dict[str, Tensor]]:
-    try:
-        tensors = load(read_whole(file, limit))
+        programs.load_state_dict(load(content))
     except SafetensorError as error:
         raise InputError(f"{file} is damaged: {str(error)[:120]}") from None
-    states: dict[str, dict[str, Tensor]] = {"model": {}, "guide": {}}
-    for key, value in tensors.items():
-        name, _, own = key.partition(".")
-        states.setdefault(name, {})[own] = value
-    return states
+    except Exception as error:  # whatever is there in place of the parameters
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{file} is damaged, or not of this run: {reason[:120]}") from None
+    if not all(torch.isfinite(p).all() for p in programs.state_dict().values()):
+        raise InputError(f"{file} is damaged: a parameter is not finite")

@@ -88,8 +88,8 @@ _COMPARISON: tuple[Kind, ...] = ("comparison",)
 _FAILURES: tuple[Kind, ...] = ("failures",)
 
 
-def _nats(name: str, meaning: str, title: str = "", **more: Any) -> Column:
-    return Column(name, meaning, "nats", title=title, **more)
+def _nats(name: str, meaning: str, title: str = "", *, optional: bool = True, **more: Any) -> Column:
+    return Column(name, meaning, "nats", title=title, optional=optional, **more)
 
 
 def _of_gap(name: str, meaning: str, title: str = "", unit: str = "nats", **more: Any) -> Column:
@@ -116,52 +116,31 @@ COLUMNS = (
     Column("seed", "the seed", type=int, tables=_ALL, shown=_ALL, optional=True),
     Column("run", "the run's directory", type=str, tables=_FAILURES),
     Column("reason", "why there is no result", type=str, tables=_FAILURES, shown=_FAILURES),
-    _nats("loss", "-ELBO", shown=_BOTH, over_seeds={"loss": "median"}, bar=True),
-    _nats("optimum", "lowest loss of the guide's family", "limit", shown=_RESULTS, optional=True),
+    _nats("loss", "-ELBO", shown=_BOTH, over_seeds={"loss": "median"}, bar=True, optional=False),
+    _nats("optimum", "lowest loss of the guide's family", "limit", shown=_RESULTS),
     _nats(
         "above",
         "loss above the lowest of the guide's family",
         shown=_RESULTS,
         over_seeds={"worst": "max", "median": "median", "best": "min"},
-        optional=True,
         derived=lambda table: table["loss"] - table["optimum"].astype(float),
     ),
-    _nats(
-        "original", "the original experiment's loss", "orig. loss", shown=_RESULTS, optional=True, derived=_original(0)
-    ),
-    _nats("entropy", "of the data"),
+    _nats("original", "the original experiment's loss", "orig. loss", shown=_RESULTS, derived=_original(0)),
+    _nats("entropy", "of the data", optional=False),
     _of_gap("gap_nats", "loss above the entropy", "gap", over_seeds={"worst_gap": "max", "best_gap": "min"}),
     _of_gap("gap_bits", "loss above the entropy", "bits", "bits", over_seeds={}),
-    _nats("recon", "E[-log p(x|z1)], what the reconstruction costs", optional=True),
+    _nats("recon", "E[-log p(x|z1)], what the reconstruction costs"),
+    _nats("recon_per_dim", "the same for each dimension", "recon/dim", format=".2e", shown=_RESULTS, bar=True),
     _nats(
-        "recon_per_dim",
-        "the same for each dimension",
-        "recon/dim",
+        *("original_recon", "the original experiment's", "orig. recon"),
         format=".2e",
         shown=_RESULTS,
-        bar=True,
-        optional=True,
-    ),
-    _nats(
-        "original_recon",
-        "the original experiment's",
-        "orig. recon",
-        format=".2e",
-        shown=_RESULTS,
-        optional=True,
         derived=_original(1),
     ),
-    _nats(
-        "kl1",
-        "E[log q(z1|x) - log p(z1)]; of two layers, - log p(z1|z2)",
-        format=".4f",
-        shown=_RESULTS,
-        bar=True,
-        optional=True,
-    ),
-    _nats("kl2", "E[log q(z2|z1) - log p(z2)]", format=".4f", shown=_RESULTS, optional=True),
-    _nats("log_evidence", "E[log p(x)]", optional=True),
-    _nats("kl_posterior", "E KL(q(z_top|x) ‖ p(z_top|x))", "KL post.", shown=_RESULTS, optional=True),
+    _nats("kl1", "E[log q(z1|x) - log p(z1)]; of two layers, - log p(z1|z2)", format=".4f", shown=_RESULTS, bar=True),
+    _nats("kl2", "E[log q(z2|z1) - log p(z2)]", format=".4f", shown=_RESULTS),
+    _nats("log_evidence", "E[log p(x)]"),
+    _nats("kl_posterior", "E KL(q(z_top|x) ‖ p(z_top|x))", "KL post.", shown=_RESULTS),
     _of_gap("kl_forward", "E KL(q(z|x) ‖ p(z|x)) of all latents", "KL(q‖p)", bar=True),
     _of_gap("approximation", "the part of kl_forward that is the family's", "approx."),
     _of_gap("amortisation", "the part of kl_forward that a member for each codeword would save", "amort."),
@@ -175,8 +154,8 @@ COLUMNS = (
         format=".2f",
         floor=0.0,
     ),
-    _nats("mutual_information", "I_q(x; z_top)", "I(x;z)", format=".4f", shown=_BOTH, optional=True),
-    _nats("kl_aggregate", "KL(q(z_top) ‖ p(z_top))", optional=True),
+    _nats("mutual_information", "I_q(x; z_top)", "I(x;z)", format=".4f", shown=_BOTH),
+    _nats("kl_aggregate", "KL(q(z_top) ‖ p(z_top))"),
     Column(
         "collapsed",
         "whether the latent holds less than half of the entropy, though repeated bits make it worth its cost",

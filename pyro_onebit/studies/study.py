@@ -12,7 +12,8 @@ import pandas as pd
 from pyro_onebit.exact import Truth
 from pyro_onebit.files import check_writable, claim, remove, table_mark, write_table
 from pyro_onebit.studies.executors import check_jobs, run_all
-from pyro_onebit.studies.runs import is_finished, load_run, read_metrics, run_name, run_path, train
+from pyro_onebit.studies.grid import run_name, run_path
+from pyro_onebit.studies.runs import is_finished, load_run, read_metrics, train
 from pyro_onebit.studies.schema import CELL, Kind, columns_of, to_table
 from pyro_onebit.training import AnyConfig, Config, identity_of
 
@@ -95,12 +96,12 @@ def run_study(
     finally:
         failed = {configs[i]: reason for i, reason in sorted(failures.items())}
         table = _write_results(configs, out)
-        write_failures(failed, out)
+        named = write_failures(failed, out)
     found = sorted(first.values(), key=lambda pair: pair[0])
     truths: list[tuple[AnyConfig, Truth]] = [
         (configs[i], truth or load_run(run_path(out, configs[i])).judge().truth) for i, truth in found
     ]
-    return Study(table, {run_name(config): reason for config, reason in failed.items()}, truths)
+    return Study(table, named, truths)
 
 
 def _write_results(configs: Iterable[Config], out: Path) -> pd.DataFrame:
@@ -128,14 +129,19 @@ def claim_tables(out: Path, kind: Kind, *, force: bool = False) -> None:
         claim(out / f"{name}.csv", _MARK, force=force)
 
 
-def write_failures(failures: Mapping[Config, str], out: Path) -> None:
-    """Write ``failures.csv``, a row for each run that failed; if none did, there is no such file."""
+def write_failures(failures: Mapping[Config, str], out: Path) -> dict[str, str]:
+    """Write ``failures.csv``, a row for each run that failed; if none did, there is no such file.
+
+    Returns:
+        Name and reason of each.
+    """
     path = out / "failures.csv"
     if failures:
         rows = [{**identity_of(config), "run": run_name(config), "reason": why} for config, why in failures.items()]
         write_table(path, to_table(rows, "failures"))
     else:
         remove(path, _MARK)
+    return {run_name(config): reason for config, reason in failures.items()}
 
 
 def _train_one(config: Config, path: Path, on_step: Callable[[int], None] | None) -> Truth | None:

@@ -27,7 +27,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("{} evaluate run | true; exit ${{PIPESTATUS[0]}}", 0, ""),
         ("{} evaluate run > /dev/full", 2, "error: cannot write standard output: No space left on device; "),
         ("MPLBACKEND=module://none.at_all PYTHONIOENCODING=ascii {} evaluate run >&-", 0, ""),
-        ("{} evaluate nothing 2>&-", 2, ""),
+        ("{} nonsense 2>&-", 2, ""),
     ],
 )
 def test_a_terminal_that_lacks_something(line: str, code: int, said: str, run_directory: Path) -> None:

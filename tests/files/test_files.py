@@ -11,6 +11,7 @@ import pytest
 from pyro_onebit import InputError
 from pyro_onebit.errors import WriteError
 from pyro_onebit.files import claim, is_locked, lock, read_table, read_whole, remove, write_table, write_whole
+from pyro_onebit.studies import records
 
 MARK = rb"\Aours"
 
@@ -128,3 +129,22 @@ def test_what_cannot_be_removed_hides_no_error(tmp_path: Path, monkeypatch: pyte
             write_whole(path, b"content")
     assert (tmp_path / "lock").exists()
     assert not is_locked(tmp_path / "lock")
+
+
+def test_write_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file"
+    write_whole(target, b"first", b"first")
+    target.chmod(0o640)
+    write_whole(target, b"second", b"first")
+    assert target.read_bytes() == b"second"
+    assert target.stat().st_mode & 0o777 == 0o640  # as it was before
+    assert [p.name for p in target.parent.iterdir()] == ["file"]
+    with pytest.raises(InputError, match="cannot write"):
+        write_whole(target / "below", b"")
+    assert [p.name for p in target.parent.iterdir()] == ["file"]
+
+
+def test_table_keeps_every_digit(tmp_path: Path) -> None:
+    rows = [{"a": 1, "b": 0.1 + 0.2, "c": "gaussian"}, {"a": 2, "b": 1e-300, "c": "x,y"}]
+    write_table(tmp_path / "t.csv", pd.DataFrame(rows))
+    assert records(read_table(tmp_path / "t.csv")) == rows

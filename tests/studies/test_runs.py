@@ -5,15 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from conftest import SEED
 from safetensors.torch import load_file, save_file
 
 from pyro_onebit import Config, InputError, Run, TrainingError, build, exact, fit, load_run, save_run
-from pyro_onebit.files import read_table, write_table, write_whole
-from pyro_onebit.studies import columns_of, records, train
+from pyro_onebit.studies import train
 
 PARAMETERS = "parameters.safetensors"
 
@@ -35,17 +33,14 @@ def test_round_trip(run: Run, saved: Path) -> None:
     assert loaded.config == run.config
     assert loaded.history == run.history
     assert loaded.metrics == run.metrics
-    assert exact.evaluate(loaded.model, loaded.guide, loaded.data) == exact.evaluate(run.model, run.guide, run.data)
+    loaded.judge()
+    assert loaded.metrics == run.metrics
     assert sorted(p.name for p in saved.iterdir()) == [
         "config.json",
         "history.csv",
         "metrics.json",
         "parameters.safetensors",
     ]
-
-
-def test_metrics_are_the_columns_of_the_results(saved: Path) -> None:
-    assert list(json.loads((saved / "metrics.json").read_text())) == [column.name for column in columns_of("results")]
 
 
 def test_a_figure_that_is_not_known_stays_so(run: Run, tmp_path: Path) -> None:
@@ -172,11 +167,7 @@ def pipe(path: Path) -> None:
         (lambda p: pipe(p / "config.json"), "a pipe or a device"),
         (lambda p: (p / "metrics.json").write_text('{"loss": 1}'), "its layers is None; it must be a whole number"),
         (lambda p: edit(p / "metrics.json", layers=1), "not of this run: its layers is 1"),
-        (lambda p: edit(p / "metrics.json", loss=float("nan")), "its loss is nan"),
-        (lambda p: edit(p / "metrics.json", seconds=10**400), "its seconds is 1000"),
-        (lambda p: edit(p / "metrics.json", colour=1), "'colour' is no figure"),
         (lambda p: (p / "metrics.json").write_text("[]"), "holds a list"),
-        (lambda p: (p / "history.csv").write_text("a,b\n1\n"), "damaged"),
         (lambda p: (p / "history.csv").write_text("a,b\n1,2,3\n"), "damaged"),
         (lambda p: (p / "history.csv").write_text("loss\nmuch\n"), "damaged"),
     ],
@@ -194,24 +185,3 @@ def test_parameters_that_are_not_finite(saved: Path) -> None:
     save_file(tensors, saved / PARAMETERS)
     with pytest.raises(InputError, match="not finite"):
         load_run(saved)
-
-
-def test_write_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "file"
-    write_whole(target, b"first", b"first")
-    target.chmod(0o640)
-    write_whole(target, b"second", b"first")
-    assert target.read_bytes() == b"second"
-    assert target.stat().st_mode & 0o777 == 0o640  # as it was before
-    assert [p.name for p in target.parent.iterdir()] == ["file"]
-    with pytest.raises(InputError, match="cannot write"):
-        write_whole(target / "below", b"")
-    with pytest.raises(InputError, match="is a directory"):
-        write_whole(target.parent, b"")
-    assert [p.name for p in target.parent.iterdir()] == ["file"]
-
-
-def test_table_keeps_every_digit(tmp_path: Path) -> None:
-    rows = [{"a": 1, "b": 0.1 + 0.2, "c": "gaussian"}, {"a": 2, "b": 1e-300, "c": "x,y"}]
-    write_table(tmp_path / "t.csv", pd.DataFrame(rows))
-    assert records(read_table(tmp_path / "t.csv")) == rows

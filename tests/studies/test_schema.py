@@ -57,6 +57,8 @@ def test_what_is_infinite_is_empty() -> None:
         ({"loss": None}, "its loss is None; it must be a finite number"),
         ({"loss": True}, "its loss is True"),
         ({"loss": math.inf}, "its loss is inf"),
+        ({"loss": math.nan}, "its loss is nan"),
+        ({"seconds": 10**400}, "its seconds is 1000"),
         ({"ndims": 2.5}, "its ndims is 2.5; it must be a whole number"),
         ({"guide": 3}, "its guide is 3; it must be a name"),
         ({"other": 1}, "'other' is no figure that this version knows"),

@@ -58,6 +58,18 @@ def stop_after(steps: int):
     return on_step
 
 
+@pytest.fixture
+def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state is kept after each."""
+    monkeypatch.setattr("pyro_onebit.studies.checkpoint.INTERVAL", 0.0)
+
+
+def stopped(config: Config, path: Path, steps: int) -> None:
+    """A training that is stopped after some steps, and keeps its state."""
+    with pytest.raises(StoppedError):
+        fit(*build(config), config, on_step=stop_after(steps), checkpoint=StateFile(path, config))
+
+
 def without_seconds(rows: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
@@ -67,21 +79,18 @@ def without_seconds(rows: list[dict]) -> list[dict]:
     [
         (Config(ndims=5, steps=40), (0, 1, 20)),
         (Config(ndims=5, layers=2, steps=40), (3, 20)),  # SOAP renews its bases every ten steps
-        (Config(ndims=2, layers=2, steps=3, guide="mean_field"), (2, 2, 1)),  # the last stop is in its second attempt
+        (Config(ndims=2, guide="flow", steps=3), (2, 2, 1)),  # the last stop is in its second attempt
         (Config(ndims=5, objective="iwae", steps=12), (5,)),
         (Config(ndims=5, preset="reference", steps=12), (5,)),
         (Config(ndims=5, dtype="float64", steps=12), (5,)),
     ],
 )
-def test_a_resumed_training_is_the_same(
-    config: Config, stops: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pyro_onebit.studies.checkpoint.INTERVAL", 0.0)
+@pytest.mark.usefixtures("_every_step")
+def test_a_resumed_training_is_the_same(config: Config, stops: tuple[int, ...], tmp_path: Path) -> None:
     whole = fit(*build(config), config)
     path = tmp_path / "progress.safetensors"
     for steps in stops:
-        with pytest.raises(StoppedError):
-            fit(*build(config), config, on_step=stop_after(steps), checkpoint=StateFile(path, config))
+        stopped(config, path, steps)
     resumed = fit(*build(config), config, checkpoint=StateFile(path, config))
     assert repr(resumed.history) == repr(whole.history)  # so that history.csv is the same byte for byte
     assert without_seconds([resumed.metrics]) == without_seconds([whole.metrics])
@@ -90,17 +99,13 @@ def test_a_resumed_training_is_the_same(
 
 
 @pytest.mark.parametrize("damage", [b"", 1, None])
-def test_a_state_that_is_damaged_or_anothers_is_none(
-    damage: bytes | int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pyro_onebit.studies.checkpoint.INTERVAL", 0.0)
+@pytest.mark.usefixtures("_every_step")
+def test_a_state_that_is_damaged_or_anothers_is_none(damage: bytes | int | None, tmp_path: Path) -> None:
     config, path = Config(ndims=3, steps=6), tmp_path / "progress.safetensors"
     if isinstance(damage, bytes):
         path.write_bytes(damage)
     else:
-        other = Config(ndims=3, steps=6, seed=0 if damage else 1)
-        with pytest.raises(StoppedError):
-            fit(*build(other), other, on_step=stop_after(3), checkpoint=StateFile(path, other))
+        stopped(Config(ndims=3, steps=6, seed=0 if damage else 1), path, 3)
         if damage:  # a bit of a parameter
             content = bytearray(path.read_bytes())
             content[-3] ^= damage
@@ -135,13 +140,10 @@ def test_a_state_that_is_damaged_or_anothers_is_none(
         lambda state: state["optimizers"].append({}),
     ],
 )
-def test_a_state_that_was_forged_is_refused(
-    damage: Callable[[dict], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pyro_onebit.studies.checkpoint.INTERVAL", 0.0)
+@pytest.mark.usefixtures("_every_step")
+def test_a_state_that_was_forged_is_refused(damage: Callable[[dict], object], tmp_path: Path) -> None:
     config, path = Config(ndims=3, steps=6), tmp_path / "progress.safetensors"
-    with pytest.raises(StoppedError):
-        fit(*build(config), config, on_step=stop_after(3), checkpoint=StateFile(path, config))
+    stopped(config, path, 3)
     state = StateFile(path, config).restore()
     assert state is not None
     damage(state)
@@ -150,11 +152,10 @@ def test_a_state_that_was_forged_is_refused(
         fit(*build(config), config, checkpoint=StateFile(path, config))
 
 
+@pytest.mark.usefixtures("_every_step")
 def test_on_a_full_disk_the_last_state_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_onebit.studies.checkpoint.INTERVAL", 0.0)
-    config, path = Config(ndims=3, layers=2, steps=8), tmp_path / "progress.safetensors"
-    with pytest.raises(StoppedError):
-        fit(*build(config), config, on_step=stop_after(2), checkpoint=StateFile(path, config))
+    config, path = Config(ndims=3, steps=8), tmp_path / "progress.safetensors"
+    stopped(config, path, 2)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -249,6 +250,14 @@ def test_a_table_is_of_all_that_is_finished(tmp_path: Path, monkeypatch: pytest.
     pd.testing.assert_frame_equal(check_table(read_table(tmp_path / "results.csv"), "results"), table)
 
 
+def test_another_run_in_the_same_place_ends_a_study(tmp_path: Path) -> None:
+    first, second = (Config(ndims=3, steps=3, seed=seed) for seed in (0, 1))
+    train(second, run_path(tmp_path, first))
+    (run_path(tmp_path, first) / "metrics.json").unlink()
+    with pytest.raises(InputError, match=r"holds another run \(seed 1 there, 0 here\)"):
+        run_study([first, second], tmp_path, 1)
+
+
 def test_only_what_is_missing_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["study", *SMALL, "--seeds", "0", "1", "--jobs", "1", "--out", str(tmp_path)]) == 0
     first = records(read_table(tmp_path / "results.csv"))
@@ -300,6 +309,7 @@ def test_a_study_as_a_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
         ("preset = 'best'", "preset is 'best'; it must be one of"),
         ("guides = ['two_layer']\nlayers = [1]", "guide 'two_layer' has 2 layer"),
         ("seeds = [-1]", "seed is -1"),
+        ("seeds = []", "seeds is empty"),
         (f"seeds = {[0] * 500}\nndims = {[5] * 500}", "the grid has 500000 combinations"),
     ],
 )
@@ -353,12 +363,18 @@ def test_a_failure_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture) ->
 @pytest.mark.usefixtures("bad_guides")
 def test_a_run_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
     pairs = (("gaussian", 0), ("kills", 0), ("sleeps", 0), ("gaussian", 1))
-    configs = [Config(ndims=3, steps=5, guide=guide, seed=seed) for guide, seed in pairs]
-    study = run_study(configs, tmp_path, jobs=2, timeout=10.0)
+    configs = [Config(ndims=3, steps=1, guide=guide, seed=seed) for guide, seed in pairs]
+    study = run_study(configs, tmp_path, jobs=2, timeout=6.0)
     assert study.table["seed"].tolist() == [0, 1]
     killed, late = study.failures.values()
     assert "each process that trained it was killed" in killed
-    assert late == "it did not end within 10.0 seconds; the same command resumes it"
+    assert late == "it did not end within 6.0 seconds; the same command resumes it"
+
+
+def kill_once_a_run_is_finished(process: subprocess.Popen, out: Path) -> None:
+    while not list(out.glob("runs/*/metrics.json")):
+        time.sleep(0.05)
+    process.kill()
 
 
 def test_a_cluster_that_loses_a_worker(tmp_path: Path) -> None:
@@ -377,15 +393,12 @@ def test_a_cluster_that_loses_a_worker(tmp_path: Path) -> None:
         ]
         while not file.exists():
             time.sleep(0.1)
-        seeds = [str(seed) for seed in range(6)]
-        out = tmp_path / "study"
-        command = [*python, "pyro_onebit", "study", *SMALL, "--seeds", *seeds, "--out", str(out)]
-        study = subprocess.Popen([*command, "--cluster", json.loads(file.read_text())["address"]], **common)
-        while not list(out.glob("runs/*/metrics.json")):
-            time.sleep(0.05)
-            assert study.poll() is None
-        processes[1].kill()
-        assert study.wait(timeout=600) == 0  # far more than it takes anywhere: a limit to hanging, not to time
+        out, seeds = tmp_path / "study", [str(seed) for seed in range(6)]
+        killer = Thread(target=kill_once_a_run_is_finished, args=(processes[1], out), daemon=True)
+        killer.start()
+        address = json.loads(file.read_text())["address"]
+        assert main(["study", *SMALL, "--seeds", *seeds, "--cluster", address, "--out", str(out)]) == 0
+        killer.join()
     finally:
         for process in processes:
             process.kill()
