@@ -91,10 +91,7 @@ def log_weights(model: Any, guide: Any, data: DataLike, draws: int, seed: int = 
 
 
 def _draw_log_weights(pair: Pair, draws: int) -> Tensor:
-    blocks = []
-    for start in range(0, draws, _AT_ONCE):
-        blocks.append(pair.at_draws(min(_AT_ONCE, draws - start)).log_weight)
-    return torch.cat(blocks)
+    return torch.cat([pair.at_draws(min(_AT_ONCE, draws - start)).log_weight for start in range(0, draws, _AT_ONCE)])
 
 
 def importance_bound(

@@ -27,7 +27,7 @@ def test_the_exact_posterior_is_calibrated() -> None:
 def test_levels_follow_the_exact_curve(trained: Callable[..., Run], solved: Callable, layers: int) -> None:
     """P(level <= F_q(z)) = F_p(z) on each codeword."""
     run, (truth, _) = trained(layers, 5), solved(layers, 5)
-    draws, simulations = 300, 14_000  # a distance of 1/28 then has a chance of CHANCE
+    draws, simulations = 100, 14_000  # a distance of 1/28 then has a chance of CHANCE
     seen = simulate_calibration(run.model, run.guide, run.data, simulations, draws=draws)
     of_q, of_p = calibration_curve(truth)
     # A level is estimated by a rank, which is binomial given F_q(z), and spread evenly within it: so the very law of
