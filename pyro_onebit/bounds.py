@@ -78,7 +78,7 @@ def log_weights(model: Any, guide: Any, data: DataLike, draws: int, seed: int = 
         guide: Its guide.
         data: The codewords.
         draws: Their number; memory is bounded but for the result.
-        seed: Of the draws; torch's generator is left as it was.
+        seed: Random seed for the draws; torch's generator is left as it was.
 
     Returns:
         Nats, shape ``(draws, M)``.
@@ -110,7 +110,7 @@ def importance_bound(
         particles: K, up to millions; what is kept of a draw is its weight.
         alpha: The order.
         repeats: Independent bounds that are averaged.
-        seed: Of the draws; torch's generator is left as it was.
+        seed: Random seed for the draws; torch's generator is left as it was.
 
     Raises:
         InputError: If `particles` or `repeats` is below 1 or needs more memory than there is, or `alpha` not finite.
@@ -189,7 +189,7 @@ def eubo(model: Any, guide: Any, data: DataLike, truth: Truth, draws: int = 1000
         data: The codewords.
         truth: Their ``exact.solve``, on whose grids the posterior is drawn.
         draws: Their number, at least 2.
-        seed: Of the draws; torch's generator is left as it was.
+        seed: Random seed for the draws; torch's generator is left as it was.
 
     Raises:
         InputError: If `draws` is below 2.
@@ -227,7 +227,7 @@ def bound_table(
         particles: Values of K.
         alpha: The order; 0 is the importance-weighted bound.
         repeats: Independent bounds for each K.
-        seed: Of the draws.
+        seed: Random seed for the draws.
 
     Returns:
         Rows with ``particles``, ``codeword`` (None: averaged over the data), ``estimate`` and

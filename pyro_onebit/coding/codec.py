@@ -87,7 +87,7 @@ class Codec:
         dither: Whether latents are drawn from q. Bits that an earlier sample has left are not random: drawn from
             them as they are, successive latents hang on each other and are not q's. To shift them by a
             pseudo-random number that the decoder knows, too, costs nothing.
-        seed: Of the dither and of the initial bits.
+        seed: Random seed for the dither and for the initial bits.
         adapted: Whether bins of the top latent follow q(z2|z1), as they do but in containers of format 1.
 
     Raises:

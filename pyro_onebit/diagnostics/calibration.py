@@ -54,7 +54,7 @@ def simulate_calibration(
         data: Says which rows are codewords.
         simulations: Pairs of z and x.
         draws: Draws of q for each.
-        seed: Of all draws; torch's generator is left as it was.
+        seed: Random seed for all draws; torch's generator is left as it was.
 
     Raises:
         InputError: If `simulations` or `draws` is below 1.
