@@ -65,9 +65,7 @@ def simulate_calibration(
 
     pair = Pair(model, guide, data)
     with seeded(seed):
-        parts = list(_simulate(pair, simulations, draws))
-        levels = torch.cat([level for level, _ in parts])
-        codeword = torch.cat([word for _, word in parts])
+        levels, codeword = (torch.cat(part) for part in zip(*_simulate(pair, simulations, draws), strict=True))
     return Calibration(
         levels,
         codeword,
