@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyro.distributions import Bernoulli, Normal
 
-from pyro_onebit import BitsData, OneBitData
+from pyro_onebit import BitsData, Config, OneBitData, build
 from pyro_onebit.coding import Codec, pack, unpack
 from pyro_onebit.coding.container import _HEADER
 from pyro_onebit.data import gray_code
@@ -171,7 +171,7 @@ def test_the_more_codewords_the_finer_the_grid_of_z1() -> None:
     assert Codec(one.model, one.guide, one.data, bins=16, points=128).points == 128
 
 
-def test_foreign_files_and_runs_are_named(trained, run, codec: Codec) -> None:
+def test_foreign_files_and_runs_are_named(run, codec: Codec) -> None:
     container, _ = pack(codec, b"content")
     for foreign, message in (
         (b"", "not a container"),
@@ -183,6 +183,6 @@ def test_foreign_files_and_runs_are_named(trained, run, codec: Codec) -> None:
         with pytest.raises(DamagedError, match=message):
             restore(run, foreign)
     with pytest.raises(DamagedError, match="another run"):
-        restore(trained(1, 6), container)
+        unpack(*build(Config(ndims=6)), container)
     other = OneBitData(run.data.ndims, 0.4)
     assert unpack(run.model, run.guide, other, container)[0] == b"content"
