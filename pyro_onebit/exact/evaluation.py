@@ -48,8 +48,10 @@ def evaluate(model: Any, guide: Any, data: DataLike) -> Evaluation:
         mutual_information, kl_aggregate, optimum``; nats per datum (``recon_per_dim``: per datum and
         dimension). A KL term is named after its latent, ``kl1`` after ``z1`` and ``kl_eta`` after ``eta``; ``kl2`` is
         0 where there is one latent. ``optimum``, the lowest loss that the guide's family can reach,
-        is what its method ``optimum(data)`` says: None where it has none. An infinite figure is infinite; None is one
-        that is not known, and `Evaluation.notes` says why.
+        is what its method ``optimum(data)`` says: None where it has none. That supposes a model whose top latent is
+        N(0, 1), with dimensions of x that are independently Bernoulli given the lowest one, which given the top one is
+        Gaussian; of another model it is what the model's own method ``optimum(data)`` says, or None. An infinite figure
+        is infinite; None is one that is not known, and `Evaluation.notes` says why.
 
     Raises:
         ProgramError: If a program cannot be judged, or the two do not go together.
@@ -59,7 +61,6 @@ def evaluate(model: Any, guide: Any, data: DataLike) -> Evaluation:
     truth = solve(model, guide, data)
     known = {name: None if name in truth.unsettled else value for name, value in truth.figures().items()}
     recon, probs = known["recon"], data.probs.double()
-    optimum = getattr(guide, "optimum", None)
     result = Evaluation(
         loss=known["loss"],
         recon=recon,
@@ -70,9 +71,18 @@ def evaluate(model: Any, guide: Any, data: DataLike) -> Evaluation:
         result["kl2"] = 0.0
     result["entropy"] = -float(probs @ probs.log())
     result |= {name: value for name, value in known.items() if name not in result}
-    result["optimum"] = optimum(data) if callable(optimum) else None
+    result["optimum"] = _limit(truth, model, guide, data)
     result.truth = truth
     return result
+
+
+def _limit(truth: Truth, model: Any, guide: Any, data: DataLike) -> float | None:
+    """What the guide says of its family, for the usual models; for another one, what that model says itself."""
+    known, other = (getattr(program, "optimum", None) for program in (guide, model))
+    limit: float | None = known(data) if callable(known) else None
+    if limit is None or truth.is_usual:
+        return limit
+    return other(data) if callable(other) else None
 
 
 def posterior_checks(truth: Truth, joint: Joint) -> list[dict[str, Any]]:

@@ -42,6 +42,7 @@ class Truth(Marginal):
         p_masses: The same under the prior; it is alike for all codewords.
         integrands: What the terms of the loss are sums of: each node's share, along each latent, ``(M, nodes)``. The
             terms are recon, and for each latent what its KL term is called.
+        is_usual: Whether the model is of the kind for which guides' limits are known (`programs.Pair.is_usual`).
         errors: By how much each of `figures` may be wrong.
         notes: Of a figure that is not known, why not; of one that is, what samples would not see of it.
         unsettled: The figures that are not known.
@@ -52,6 +53,7 @@ class Truth(Marginal):
     q_masses: tuple[Tensor, ...]
     p_masses: tuple[Tensor, ...]
     integrands: dict[str, tuple[Tensor, ...]]
+    is_usual: bool
     errors: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     unsettled: set[str] = field(default_factory=set)
@@ -209,6 +211,7 @@ def _tabulate(pair: Pair, grids: Sequence[Grid]) -> Truth:
         q_masses=along.pop(_Q),
         p_masses=along.pop(_PRIOR),
         integrands=along,
+        is_usual=pair.is_usual,
     )
 
 

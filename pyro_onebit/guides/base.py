@@ -52,7 +52,10 @@ class Guide(Program):
         """Called once by `build` with the model, for a guide that needs to know it; this one does not."""
 
     def optimum(self, data: BitsData) -> float | None:
-        """The lowest loss that the family can reach with any decoder, nats per datum; None if it is not known."""
+        """The lowest loss that the family can reach with any decoder, nats per datum; None if it is not known.
+
+        It supposes a standard normal prior: of a model with another one `exact.evaluate` asks `Model.optimum`.
+        """
         return None
 
 

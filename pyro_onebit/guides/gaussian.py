@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pyro_onebit.data import BitsData
 from pyro_onebit.exact import optimum
@@ -21,15 +20,7 @@ class GaussianGuide(OneLayerGuide):
     def __init__(self, ndims: int, prob: float = 0.5, arch: Architecture = ONE_LAYER) -> None:
         super().__init__()
         self.q_z1 = CodewordNet(ndims, arch, prob)
-        self._limit: Callable[[BitsData], float | None] | None = None
 
-    def bind_model(self, model: Any) -> None:
-        """Learn under which prior it is, on which its limit depends; `build` does."""
-        self._limit = model.gaussian_optimum
-
-    def optimum(self, data: BitsData) -> float | None:
-        """The lowest loss of a Gaussian with any decoder, nats per datum.
-
-        Under a standard normal prior (`exact.optimum`), or what the model that it is bound to says of its own.
-        """
-        return optimum(data) if self._limit is None else self._limit(data)
+    def optimum(self, data: BitsData) -> float:
+        """The lowest loss of a Gaussian with any decoder (`exact.optimum`), nats per datum."""
+        return optimum(data)

@@ -29,9 +29,11 @@ class Model(Program):
         """Run the process against rows x."""
         raise NotImplementedError
 
-    @staticmethod
-    def gaussian_optimum(data: BitsData) -> float | None:
-        """The lowest loss with a Gaussian q(z1|x) and any decoder, nats per datum; None if it is not known."""
+    def optimum(self, data: BitsData) -> float | None:
+        """What the limit of a guide whose own (`Guide.optimum`) is known becomes under another prior than N(0, 1).
+
+        Nats per datum; None: it is not known.
+        """
         return None
 
 

@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 import pyro
 from torch import Tensor
 
-from pyro_onebit.data import BitsData
 from pyro_onebit.distributions import standard_normal
-from pyro_onebit.exact import optimum
 from pyro_onebit.models.base import Model, register_model
 from pyro_onebit.nn import ONE_LAYER, Architecture, BernoulliNet
 
@@ -36,8 +34,3 @@ class OneLayerModel(Model):
         with pyro.plate("data", x.shape[-2], dim=-1):
             z1 = pyro.sample("z1", standard_normal(x))
             return pyro.sample("x", self.p_x(z1), obs=x)
-
-    @staticmethod
-    def gaussian_optimum(data: BitsData) -> float:
-        """The lowest loss with a Gaussian q(z1|x) and any decoder (`exact.optimum`), nats per datum."""
-        return optimum(data)

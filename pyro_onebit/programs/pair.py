@@ -47,6 +47,8 @@ class Pair:
             check_prior(self.model)
             #: Whether p(x|z) depends on the top latent, where it is not the only one.
             self.x_needs_top = self._find_whether_x_needs_top()
+            #: Whether x's dimensions are independently Bernoulli given the latents.
+            self.x_is_product = self._find_whether_x_is_product()
         none = torch.full((1,), torch.inf, dtype=torch.float64)
         self._known = none, none.expand(1, self.words)
 
@@ -115,6 +117,32 @@ class Pair:
         ]
         return not all(torch.equal(table, tables[0]) for table in tables)
 
+    def _find_whether_x_is_product(self) -> bool:
+        if len(self.model.observed) > 1:
+            return False
+        sites = self.model.run({name: torch.randn(7, 1, dtype=torch.float64) for name in self.latents}, self.x)
+        fn = sites[self.model.observed[0]]["fn"]
+        if not isinstance(_base(fn), torch.distributions.Bernoulli):
+            return False
+        # A decoder that looks at x may make dimensions agree without a latent.
+        means = fn.mean.reshape(7, self.words, -1)
+        return bool(torch.isclose(means, means[:, :1], rtol=1e-9, atol=0.0).all())
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the model is of the kind for which guides' limits are known.
+
+        It draws the top latent from N(0, 1), a lower one given it from a Gaussian, and each dimension of x
+        independently given the lowest one alone.
+        """
+        fns = [_base(self.model.sites[name]["fn"]) for name in self.latents]
+        return (
+            self.x_is_product
+            and (len(fns) == 1 or not self.x_needs_top)
+            and all(isinstance(fn, torch.distributions.Normal) for fn in fns)
+            and bool((fns[-1].loc == 0.0).all() and (fns[-1].scale == 1.0).all())
+        )
+
     def likelihood_at(self, nodes: Tensor) -> Tensor:
         """log p(x|z) at nodes of the lowest latent, ``(N, M)``, whatever another one is.
 
@@ -173,12 +201,14 @@ class Pair:
         """The means of what the model observes, at values ``(N, 1)``, ``(N, n)``.
 
         Raises:
-            ProgramError: If they do not say all about it: if it is not independently Bernoulli.
+            ProgramError: If they do not say all about it.
         """
+        if not self.x_is_product:
+            raise ProgramError(
+                f"{', '.join(self.model.observed)} is no product of Bernoulli distributions, alike for all x"
+            )
         [name] = self.model.observed
         fn = self.model.run(values, self.x[:1])[name]["fn"]
-        if not isinstance(getattr(fn, "base_dist", fn), torch.distributions.Bernoulli):
-            raise ProgramError(f"{name} is no product of Bernoulli distributions")
         return fn.mean.reshape(-1, self.x.shape[-1])
 
     def draw_x(self, values: Latents) -> Tensor:
@@ -203,3 +233,10 @@ class Pair:
             own = Conditional([fn], count, self.guide.events[name], flat=flat)
             values[name] = own.sample(None if values else count)
         return values
+
+
+def _base(fn: Any) -> Any:
+    """A distribution whose events are independent draws of another one: that one."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn

@@ -17,7 +17,7 @@ from torch import nn
 from pyro_onebit import Config, OneBitData, OneLayerGuide, TwoLayerModel, build
 from pyro_onebit.coding import Chain, Codec, Joint, Table
 from pyro_onebit.distributions import TruncatedNormal, standard_normal
-from pyro_onebit.errors import DamagedError, InputError
+from pyro_onebit.errors import DamagedError, InputError, ProgramError
 from pyro_onebit.exact import gaussian_optimum
 from pyro_onebit.nn import REFERENCE
 
@@ -283,3 +283,16 @@ def test_a_count_beyond_all_words_is_refused_soon(coded) -> None:
 def test_settings_out_of_range_are_refused(trained, settings: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Codec(*programs(trained(2, 5)), **settings)
+
+
+def test_a_decoder_that_looks_at_x_is_refused() -> None:
+    class Copying(Decoder):
+        def forward(self, x: torch.Tensor) -> None:
+            with pyro.plate("data", x.shape[-2], dim=-1):
+                z1 = pyro.sample("z1", standard_normal(x))
+                before = torch.cat([torch.zeros_like(x[..., :1]), x[..., :-1]], -1)
+                pyro.sample("x", Bernoulli(logits=self.logit(z1) + before).to_event(1), obs=x)
+
+    codec = Codec(Copying(3, lambda z: 4.0 * z), FixedGuide(1.0, 0.5), OneBitData(3))
+    with pytest.raises(ProgramError, match="no product of Bernoulli"):
+        codec.encode(np.array([0, 1, 1], dtype=np.uint8))

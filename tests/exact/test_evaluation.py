@@ -3,16 +3,21 @@
 import copy
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
+import pyro
 import pytest
 import torch
 from conftest import SEED, FixedGuide, HardDecoder, LinearDecoder, deviation
+from pyro.distributions import Bernoulli, Independent, Laplace, Normal, StudentT
 from scipy import integrate, optimize, stats
-from torch.distributions import Independent, Normal
 
-from pyro_onebit import Config, OneBitData, Run, build, exact, fit
+from pyro_onebit import GUIDES, Config, GaussianGuide, OneBitData, Run, build, exact, fit
 from pyro_onebit.exact import gaussian_optimum
+from pyro_onebit.guides import top_down_optimum
+from pyro_onebit.models import LearnedPriorModel
+from pyro_onebit.nn import TWO_LAYER as ARCHITECTURE
 
 FACTS_OPTIMUM = {1: 0.69315, 5: 1.06579, 10: 1.15371, 100: 1.35960, 1000: 1.50049}
 CASES = [(1, 1, 0.5), (1, 5, 0.5), (1, 1000, 0.3), (2, 1, 0.5), (2, 5, 0.5), (2, 100, 0.2), (2, 1000, 0.5)]
@@ -233,3 +238,62 @@ def test_evaluating_changes_nothing() -> None:
     exact.evaluate(model, guide, data)
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(parameters, model.parameters(), strict=True))
+
+
+N = 3
+
+
+def chain(top: Any, lower: Any, x_given: Any) -> Any:
+    """A model of one latent, or of two where `lower` says what z1 is given z2."""
+
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", x.shape[-2], dim=-1):
+            z = pyro.sample("z2" if lower else "z1", top.expand([1]).to_event(1))
+            z1 = pyro.sample("z1", lower(z).to_event(1)) if lower else z
+            pyro.sample("x", Bernoulli(logits=x_given(z1, z, x)).to_event(1), obs=x)
+
+    return model
+
+
+def of_z1(z1: torch.Tensor, z2: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return 4.0 * z1.expand(*z1.shape[:-1], N)
+
+
+def of_z1_and_z2(z1: torch.Tensor, z2: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return of_z1(z1 + z2, z2, x)
+
+
+def of_the_dimensions_before(z1: torch.Tensor, z2: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A decoder that needs no latent for what it can copy."""
+    before = torch.cat([torch.zeros_like(x[..., :1]), 200.0 * x[..., :-1] - 100.0], -1)
+    return before + 0.0 * z1
+
+
+STANDARD = Normal(0.0, 1.0)
+LIMITS = [
+    ("gaussian", STANDARD, None, of_z1, exact.optimum(N)),
+    ("gaussian", Laplace(0.0, 1.0), None, of_z1, None),
+    ("gaussian", Normal(0.0, 2.0), None, of_z1, None),
+    ("gaussian", STANDARD, None, of_the_dimensions_before, None),
+    ("truncated", Laplace(0.0, 1.0), None, of_z1, None),
+    ("top_down", STANDARD, lambda z: Normal(z, 0.5), of_z1, top_down_optimum(N, 0.5)),
+    ("top_down", Laplace(0.0, 1.0), lambda z: Normal(z, 0.5), of_z1, None),
+    ("top_down", STANDARD, lambda z: StudentT(5.0, z, 0.5), of_z1, None),
+    ("top_down", STANDARD, lambda z: Normal(z, 0.5), of_z1_and_z2, None),
+]
+
+
+@pytest.mark.parametrize(("guide", "top", "lower", "x_given", "limit"), LIMITS)
+def test_a_limit_is_known_of_the_usual_models_alone(
+    guide: str, top: Any, lower: Any, x_given: Any, limit: float | None
+) -> None:
+    figures = exact.evaluate(chain(top, lower, x_given), GUIDES[guide](N, 0.5, ARCHITECTURE), OneBitData(N))
+    assert figures["optimum"] == limit
+    if x_given is of_the_dimensions_before:  # which comes, with a guide that is the prior, below the others' limit
+        assert figures["recon"] == pytest.approx(math.log(2))
+        assert figures["recon"] < exact.optimum(N)
+
+
+def test_a_model_may_say_what_limits_become_under_its_own_prior() -> None:
+    figures = exact.evaluate(LearnedPriorModel(N), GaussianGuide(N), OneBitData(N))
+    assert figures["optimum"] == figures["entropy"]

@@ -10,8 +10,8 @@ from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO
 from torch import nn
 
-from pyro_onebit import Config, Model, OneBitData, OneLayerModel, build, exact, fit, register_model
-from pyro_onebit.nn import REFERENCE, Architecture, BernoulliNet
+from pyro_onebit import Config, OneBitData, build, fit
+from pyro_onebit.nn import REFERENCE
 
 CASES = [
     Config(ndims=3, layers=layers, prob=prob, preset=preset)
@@ -106,23 +106,8 @@ def test_reference_networks_are_the_originals() -> None:
 
 
 def test_a_learned_prior_comes_to_the_entropy() -> None:
-    """And a Gaussian's limit is the prior's: of one that nobody knows, it is not known."""
     config = Config(ndims=5, model="learned_prior", seed=SEED)
     figures = fit(*build(config), config).metrics
     assert figures["optimum"] == figures["entropy"]
     assert 0.0 < figures["loss"] - figures["entropy"] < 0.002
     assert figures["mutual_information"] > 0.69
-
-    class Brought(Model):
-        forward = OneLayerModel.forward
-
-        def __init__(self, ndims: int, prob: float, arch: Architecture) -> None:
-            super().__init__()
-            self.p_x = BernoulliNet(ndims, arch, prob)
-
-    for name, own, expected in (
-        ("brought", Brought, None),
-        ("same", type("S", (OneLayerModel,), {}), exact.optimum(5)),
-    ):
-        register_model(name)(own)
-        assert exact.evaluate(*build(Config(ndims=5, model=name)))["optimum"] == expected
