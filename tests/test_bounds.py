@@ -161,6 +161,16 @@ def test_the_upper_bound_of_several_bits(ladder: Ladder) -> None:
     assert ((sampled.value - upper).abs() < 5.5 * spread / 200.0).all()
 
 
+def test_the_upper_bound_of_two_layers() -> None:
+    """Of a guide so far from the posterior that the bound is told from all that is near the evidence."""
+    ladder = Ladder(2, layers=2)
+    truth = exact.solve(ladder.model, ladder.guide, ladder.data)
+    joint = exact.solve_joint(ladder.model, ladder.guide, ladder.data, truth)
+    sampled = eubo(ladder.model, ladder.guide, ladder.data, truth, 5000)
+    assert ((sampled.value - truth.log_evidence - joint.kl_reverse).abs() < 5 * sampled.standard_error).all()
+    assert (joint.kl_reverse > 20 * sampled.standard_error).all()
+
+
 def test_the_mean_weight_is_the_evidence_where_its_variance_is_finite() -> None:
     model, guide, data = HardDecoder(1e-3), FixedGuide(0.6, 0.9), OneBitData(5)
     truth = exact.solve(model, guide, data)
