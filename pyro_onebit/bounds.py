@@ -59,13 +59,10 @@ class Estimate:
         return float(self.probs @ self.value), float(error)
 
 
-def _check_counts(**counts: int) -> None:
+def _check(alpha: float = 0.0, **counts: int) -> None:
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"{name} is {count!r}; it must be a whole number, at least 1")
-
-
-def _check_order(alpha: float) -> None:
     if not math.isfinite(alpha):
         raise InputError(f"alpha is {alpha}; it must be a finite number")
 
@@ -78,12 +75,12 @@ def log_weights(model: Any, guide: Any, data: DataLike, draws: int, seed: int = 
         guide: Its guide.
         data: The codewords.
         draws: Their number; memory is bounded but for the result.
-        seed: Of the draws; torch's generator is left as it was.
+        seed: Random seed for the draws; torch's generator is left as it was.
 
     Returns:
         Nats, shape ``(draws, M)``.
     """
-    _check_counts(draws=draws)
+    _check(draws=draws)
     pair = Pair(model, guide, data)
     check_memory(_WEIGHT_BYTES * draws * pair.words, f"{draws} draws")
     with seeded(seed):
@@ -91,10 +88,7 @@ def log_weights(model: Any, guide: Any, data: DataLike, draws: int, seed: int = 
 
 
 def _draw_log_weights(pair: Pair, draws: int) -> Tensor:
-    blocks = []
-    for start in range(0, draws, _AT_ONCE):
-        blocks.append(pair.at_draws(min(_AT_ONCE, draws - start)).log_weight)
-    return torch.cat(blocks)
+    return torch.cat([pair.at_draws(min(_AT_ONCE, draws - start)).log_weight for start in range(0, draws, _AT_ONCE)])
 
 
 def importance_bound(
@@ -113,14 +107,13 @@ def importance_bound(
         particles: K, up to millions; what is kept of a draw is its weight.
         alpha: The order.
         repeats: Independent bounds that are averaged.
-        seed: Of the draws; torch's generator is left as it was.
+        seed: Random seed for the draws; torch's generator is left as it was.
 
     Raises:
         InputError: If `particles` or `repeats` is below 1 or needs more memory than there is, or `alpha` not finite.
         ArithmeticError: If a parameter is not finite.
     """
-    _check_counts(particles=particles, repeats=repeats)
-    _check_order(alpha)
+    _check(alpha, particles=particles, repeats=repeats)
     pair = Pair(model, guide, data)
     held = max(particles, min(_DRAWS, particles * repeats)) + repeats
     check_memory(_WEIGHT_BYTES * held * pair.words, f"a bound of {particles} particles, {repeats} times,")
@@ -167,8 +160,7 @@ def pyro_bound(
     Returns:
         The mean over repeats and its standard error, nats, each of shape ``(M,)``.
     """
-    _check_counts(particles=particles, repeats=repeats)
-    _check_order(alpha)
+    _check(alpha, particles=particles, repeats=repeats)
     x = data.codewords
     check_memory(
         x.element_size() * particles * x.shape[-1], f"{particles} particles at once, {x.shape[-1]} logits each,"
@@ -192,12 +184,12 @@ def eubo(model: Any, guide: Any, data: DataLike, truth: Truth, draws: int = 1000
         data: The codewords.
         truth: Their ``exact.solve``, on whose grids the posterior is drawn.
         draws: Their number, at least 2.
-        seed: Of the draws; torch's generator is left as it was.
+        seed: Random seed for the draws; torch's generator is left as it was.
 
     Raises:
         InputError: If `draws` is below 2.
     """
-    _check_counts(draws=draws)
+    _check(draws=draws)
     if draws < 2:
         raise InputError("draws is 1; a spread, and with it a standard error, needs at least 2")
     pair = Pair(model, guide, data)
@@ -230,7 +222,7 @@ def bound_table(
         particles: Values of K.
         alpha: The order; 0 is the importance-weighted bound.
         repeats: Independent bounds for each K.
-        seed: Of the draws.
+        seed: Random seed for the draws.
 
     Returns:
         Rows with ``particles``, ``codeword`` (None: averaged over the data), ``estimate`` and
@@ -242,7 +234,7 @@ def bound_table(
         InputError: If a value of K or `repeats` is below 1, or `alpha` not finite.
     """
     for k in particles:
-        _check_counts(particles=k, repeats=repeats)
+        _check(particles=k, repeats=repeats)
     law = joint.law
     expected = law.expected_bound(particles, alpha)
     rows = []

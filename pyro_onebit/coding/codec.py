@@ -87,7 +87,7 @@ class Codec:
         dither: Whether latents are drawn from q. Bits that an earlier sample has left are not random: drawn from
             them as they are, successive latents hang on each other and are not q's. To shift them by a
             pseudo-random number that the decoder knows, too, costs nothing.
-        seed: Of the dither and of the initial bits.
+        seed: Random seed for the dither and for the initial bits.
         adapted: Whether bins of the top latent follow q(z2|z1), as they do but in containers of format 1.
 
     Raises:
@@ -121,7 +121,7 @@ class Codec:
             )
         if len(pair.latents) == 2 and bins * points > _LARGEST:
             raise InputError(f"bins times points is {bins * points}; it must be at most {_LARGEST}")
-        self.data, self.bins, self.points, self.dither, self.seed = data, bins, points, dither, seed
+        self.bins, self.points, self.dither, self.seed = bins, points, dither, seed
         with exact_arithmetic():
             self._truth = solve(model, guide, data)
             self._scheme = make_scheme(pair, self._truth, bins, points, adapted=adapted)
@@ -134,7 +134,7 @@ class Codec:
             quiet: Show no progress bar.
         """
         coder = _Coder(self._initial_words(), seal=True)
-        with self._progress(len(samples), quiet) as bar:
+        with progress(quiet=quiet, total=len(samples), unit="sample", unit_scale=True) as bar:
             for block in range(math.ceil(len(samples) / _BLOCK)):
                 part = samples[block * _BLOCK : (block + 1) * _BLOCK].tolist()
                 for sample, noise in zip(part, self._noise(block), strict=False):
@@ -155,7 +155,7 @@ class Codec:
         except ValueError:
             raise DamagedError("the coder's words end in a zero") from None
         parts = []
-        with self._progress(count, quiet) as bar:
+        with progress(quiet=quiet, total=count, unit="sample", unit_scale=True) as bar:
             for block in reversed(range(math.ceil(count / _BLOCK))):
                 self._check_reserve(coder)
                 size = min(_BLOCK, count - block * _BLOCK)
@@ -223,7 +223,3 @@ class Codec:
     def _check_reserve(self, coder: Any) -> None:
         if coder.num_valid_bits() < _RESERVE:
             raise DamagedError("the bits end before the samples do")
-
-    @staticmethod
-    def _progress(total: int, quiet: bool) -> Any:
-        return progress(quiet=quiet, total=total, unit="sample", unit_scale=True)

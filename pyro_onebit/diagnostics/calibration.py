@@ -54,7 +54,7 @@ def simulate_calibration(
         data: Says which rows are codewords.
         simulations: Pairs of z and x.
         draws: Draws of q for each.
-        seed: Of all draws; torch's generator is left as it was.
+        seed: Random seed for all draws; torch's generator is left as it was.
 
     Raises:
         InputError: If `simulations` or `draws` is below 1.
@@ -65,9 +65,7 @@ def simulate_calibration(
 
     pair = Pair(model, guide, data)
     with seeded(seed):
-        parts = list(_simulate(pair, simulations, draws))
-        levels = torch.cat([level for level, _ in parts])
-        codeword = torch.cat([word for _, word in parts])
+        levels, codeword = (torch.cat(part) for part in zip(*_simulate(pair, simulations, draws), strict=True))
     return Calibration(
         levels,
         codeword,

@@ -23,15 +23,11 @@ def surgery(truth: Truth, joint: Joint) -> dict[str, float]:
     - ``kl1_redrawn``, what kl1 becomes if z1 is drawn anew for its density under p(z1|z2). It is never negative;
       kl1 may be, as far down as minus the information.
     """
-    figures = truth.figures()
-    parts = {
-        "mutual_information": figures["mutual_information"],
-        "kl_aggregate": figures["kl_aggregate"],
-        "kl_top": figures["mutual_information"] + figures["kl_aggregate"],
-        kl_name(truth.latents[0]): figures[kl_name(truth.latents[0])],
-    }
-    if len(truth.latents) == 2:
-        lower, top = (kl_name(name) for name in truth.latents)
+    figures, names = truth.figures(), [kl_name(name) for name in truth.latents]
+    parts = {name: figures[name] for name in ("mutual_information", "kl_aggregate")}
+    parts |= {"kl_top": parts["mutual_information"] + parts["kl_aggregate"], names[0]: figures[names[0]]}
+    if len(names) == 2:
+        lower, top = names
         information = figures[top] - parts["kl_top"]
         parts |= {
             top: figures[top],

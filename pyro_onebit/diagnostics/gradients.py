@@ -88,7 +88,7 @@ def gradient_noise(
         particles: Samples of the latents a row, K.
         rows: Rows x an estimate.
         repeats: Estimates.
-        seed: Of the noise; torch's generator is left as it was.
+        seed: Random seed for the noise; torch's generator is left as it was.
 
     Returns:
         Under ``model`` and ``guide`` each one's moments.

@@ -153,7 +153,8 @@ class Member:
         """Gradients of log q(z|x) at each node, ``(N, parameters)``."""
         parts = []
         for start in range(0, len(z[self.latents[0]]), _CHUNK):
-            log_q = self._log_q({name: value[start : start + _CHUNK] for name, value in z.items()})
+            some = {name: value[start : start + _CHUNK] for name, value in z.items()}
+            log_q = self._log_density(self.pair.guide, some)
             each = torch.eye(len(log_q), dtype=log_q.dtype)
             gradients = torch.autograd.grad(
                 log_q, few, grad_outputs=each, is_grads_batched=True, allow_unused=True, materialize_grads=True
@@ -173,9 +174,6 @@ class Member:
                 return None
             z[name] = _column(value.reshape(len(own), -1), self.column)[:, None]
         return z
-
-    def _log_q(self, z: Latents) -> Tensor:
-        return self._log_density(self.pair.guide, z)
 
     def _log_density(self, program: Any, z: Latents) -> Tensor:
         """log-density of all latents under a program, ``(N,)``."""
@@ -199,7 +197,7 @@ class Member:
         """The latents at the nodes, their shares of q, ``(N,)``, and log q / p there, ``(N,)``."""
         z = self._carried(mesh.nodes) if self.in_noise else {name: value[:, None] for name, value in mesh.nodes.items()}
         assert z is not None
-        log_q = self._log_q(z)
+        log_q = self._log_density(self.pair.guide, z)
         log_ratio = log_q - self._log_posterior(z)
         if self.in_noise:
             return z, mesh.weights, log_ratio

@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import constriction
 import numpy as np
 import pyro
 import pytest
 import torch
-from conftest import CHANCE, FixedGuide
+from conftest import CHANCE, FixedGuide, linear_model
 from pyro.distributions import Bernoulli, Independent
 from scipy.special import logsumexp
 from torch import nn
 
-from pyro_onebit import Config, OneBitData, OneLayerGuide, TwoLayerModel, build, exact
+from pyro_onebit import Config, OneBitData, OneLayerGuide, TwoLayerModel, build
 from pyro_onebit.coding import Chain, Codec, Joint, Table
 from pyro_onebit.distributions import TruncatedNormal, standard_normal
 from pyro_onebit.errors import DamagedError, InputError, ProgramError
@@ -21,18 +22,12 @@ from pyro_onebit.exact import gaussian_optimum
 from pyro_onebit.nn import REFERENCE
 
 
-class Decoder(nn.Module):
-    """Each dimension has the log-odds `logit` of z1."""
-
-    def __init__(self, ndims: int, logit: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.ndims, self.logit = ndims, logit
-
-    def forward(self, x: torch.Tensor) -> None:
-        with pyro.plate("data", len(x), dim=-1):
-            z1 = pyro.sample("z1", standard_normal(x))
-            logits = self.logit(z1).expand(*z1.shape[:-1], self.ndims)
-            pyro.sample("x", Bernoulli(logits=logits).to_event(1), obs=x)
+def threshold(x: torch.Tensor) -> None:
+    """Each dimension is codeword 1's above z1 = 0, but for an error in a million."""
+    with pyro.plate("data", len(x), dim=-1):
+        z1 = pyro.sample("z1", standard_normal(x))
+        probs = torch.where(z1 < 0, 1e-6, 1 - 1e-6).to(z1.dtype).expand(*z1.shape[:-1], x.shape[-1])
+        pyro.sample("x", Bernoulli(probs).to_event(1), obs=x)
 
 
 class HalvesGuide(OneLayerGuide):
@@ -46,17 +41,7 @@ class HalvesGuide(OneLayerGuide):
 
 def linear(ndims: int, mean: float, sd: float) -> tuple[nn.Module, nn.Module, OneBitData]:
     """A Gaussian guide and its best decoder."""
-    return Decoder(ndims, lambda z: 2.0 * mean / sd**2 * z), FixedGuide(mean, sd), OneBitData(ndims)
-
-
-def smooth_optimum() -> tuple[nn.Module, nn.Module, OneBitData]:
-    """The best Gaussian guide at n = 1000 and its decoder (FACTS: loss 1.50049)."""
-    return linear(1000, 0.9720, 0.2351)
-
-
-def hard_threshold() -> tuple[nn.Module, nn.Module, OneBitData]:
-    logit = math.log1p(-1e-6) - math.log(1e-6)
-    return Decoder(1000, lambda z: torch.where(z < 0, -logit, logit).to(z.dtype)), HalvesGuide(), OneBitData(1000)
+    return linear_model(ndims, 2.0 * mean / sd**2), FixedGuide(mean, sd), OneBitData(ndims)
 
 
 def samples_of(count: int, seed: int = 0, prob: float = 0.5) -> np.ndarray:
@@ -73,10 +58,16 @@ def programs(run):
     return run.model, run.guide, run.data
 
 
-@pytest.mark.parametrize("ndims", [1, 5, 100, 1000])
+@pytest.fixture(scope="module")
+def coded(trained) -> Callable[..., Codec]:
+    """The default codecs of `trained`'s runs."""
+    return cache(lambda *settings: Codec(*programs(trained(*settings))))
+
+
+@pytest.mark.parametrize("ndims", [1, 1000])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_what_is_encoded_comes_back(layers: int, ndims: int) -> None:
-    """From a model that is not trained at all: what it costs is of no account here."""
+    """From a model that is not trained: what it costs is ignored here."""
     config = Config(ndims=ndims, layers=layers, prob=0.3, seed=ndims)
     for dither in (True, False):
         codec = Codec(*build(config), dither=dither, seed=3, bins=512, points=128)
@@ -118,19 +109,11 @@ def test_a_table_of_quantiles_never_draws_what_is_too_rare() -> None:
 
 
 @pytest.mark.parametrize(("layers", "ndims"), [(1, 5), (2, 5), (2, 1000)])
-def test_the_expected_rate_is_the_loss(trained, layers: int, ndims: int) -> None:
-    run = trained(layers, ndims)
-    rate = Codec(*programs(run)).rate
-    assert rate.neg_elbo == pytest.approx(run.metrics["loss"] / math.log(2), abs=1e-9)
+def test_the_expected_rate_is_the_loss(trained, coded, layers: int, ndims: int) -> None:
+    rate = coded(layers, ndims).rate
+    assert rate.neg_elbo == pytest.approx(trained(layers, ndims).metrics["loss"] / math.log(2), abs=1e-9)
     assert rate.mean == pytest.approx(rate.neg_elbo, abs=0.005)
     assert rate.neg_elbo + rate.discretisation + rate.leak == pytest.approx(rate.mean, abs=1e-12)
-
-
-def test_the_rate_of_a_biased_source_is_near_its_entropy(trained) -> None:
-    run = trained(2, 5, 0.1)
-    rate = Codec(*programs(run)).rate
-    assert rate.mean == pytest.approx(run.metrics["loss"] / math.log(2), abs=0.005)
-    assert rate.mean < run.data.entropy / math.log(2) + 0.015
 
 
 def log_mgf(codec: Codec, s: float) -> np.ndarray:
@@ -158,10 +141,11 @@ def rate_error(codec: Codec, count: int, ones: float, sign: int) -> float:
     return min(float(log_mgf(codec, sign * s) @ [1 - ones, ones] - sign * s * mean + budget) / s for s in tilts)
 
 
-@pytest.mark.parametrize(("layers", "ndims", "prob"), [(1, 5, 0.5), (2, 5, 0.5)])
-def test_a_dithered_stream_has_the_expected_rate(trained, layers: int, ndims: int, prob: float) -> None:
-    codec = Codec(*programs(trained(layers, ndims, prob)), seed=1)
-    samples = samples_of(60_000, prob=prob)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_dithered_stream_has_the_expected_rate(trained, layers: int) -> None:
+    """On grids that are so coarse that the law of a sample's bits is summed quickly."""
+    codec = Codec(*programs(trained(layers, 5)), seed=1, bins=512, points=128)
+    samples = samples_of(60_000)
     rate, ones = codec.rate, float(samples.mean())
     below, above = (rate_error(codec, len(samples), ones, sign) for sign in (-1, 1))
     assert -below < net_rate(codec, samples) - rate.of([1.0 - ones, ones]) < above
@@ -179,14 +163,14 @@ def test_every_factorisation_is_coded_at_its_loss(guide: str) -> None:
     codec = Codec(model, q, data, bins=512, points=128, seed=4)
     assert type(codec._scheme) is ORDERS[guide]
     rate = codec.rate
-    assert rate.mean == pytest.approx(exact.evaluate(model, q, data)["loss"] / math.log(2), abs=2e-3)
+    assert rate.mean == pytest.approx(rate.neg_elbo, abs=2e-3)
     samples = samples_of(20_000, prob=0.3)
     ones = float(samples.mean())
     assert net_rate(codec, samples) == pytest.approx(
         rate.of([1.0 - ones, ones]), abs=5.5 * rate.standard_error(len(samples), [1.0 - ones, ones])
     )
     naive = Codec(model, q, data, bins=512, points=128, dither=False)
-    assert np.array_equal(naive.decode(naive.encode(samples), len(samples)), samples)
+    assert np.array_equal(naive.decode(naive.encode(samples[:5000]), 5000), samples[:5000])
 
 
 def test_x_that_depends_on_both_latents_is_refused() -> None:
@@ -203,7 +187,7 @@ def test_x_that_depends_on_both_latents_is_refused() -> None:
 
 
 def test_a_truncated_normal_at_a_hard_threshold() -> None:
-    codec = Codec(*hard_threshold())
+    codec = Codec(threshold, HalvesGuide(), OneBitData(1000))
     # A thousand dimensions, each wrong once in a million, on top of the bit itself.
     expected = 1.0 - 1000 * math.log1p(-1e-6) / math.log(2)
     assert expected == pytest.approx(1.0015, abs=1e-4)
@@ -212,7 +196,8 @@ def test_a_truncated_normal_at_a_hard_threshold() -> None:
 
 
 def test_without_dither_the_smooth_optimum_is_not_what_is_measured() -> None:
-    dithered, naive = (Codec(*smooth_optimum(), dither=dither) for dither in (True, False))
+    """The best Gaussian guide at n = 1000 and its decoder (FACTS: loss 1.50049)."""
+    dithered, naive = (Codec(*linear(1000, 0.9720, 0.2351), dither=dither) for dither in (True, False))
     assert dithered.rate.mean == pytest.approx(1.50049 / math.log(2), abs=0.001)
     samples = samples_of(20_000)
     # Without it tails never occur, and with them goes what the loss is heavy with.
@@ -242,9 +227,8 @@ def test_latents_are_drawn_from_q() -> None:
     assert abs(correlation[False]) > 0.1
 
 
-def test_a_wider_grid_changes_little(trained) -> None:
-    run = trained(2, 5)
-    coarse, fine = (Codec(*programs(run), bins=bins, points=256).rate for bins in (256, 4096))
+def test_a_finer_grid_adds_less(trained, coded) -> None:
+    coarse, fine = Codec(*programs(trained(2, 5)), bins=256, points=256).rate, coded(2, 5).rate
     assert abs(fine.discretisation) < abs(coarse.discretisation)
 
 
@@ -266,8 +250,8 @@ def test_a_fingerprint_tells_codecs_apart(trained) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "longer", "shorter", "noise", "empty", "zero"])
-def test_other_words_are_refused(trained, damage: str) -> None:
-    codec = Codec(*programs(trained(2, 5)))
+def test_other_words_are_refused(coded, damage: str) -> None:
+    codec = coded(2, 5)
     samples = samples_of(2000)
     words, count = codec.encode(samples), len(samples)
     words = {"cut": words[3:], "noise": np.arange(1, 50, dtype=np.uint32), "empty": words[:0]}.get(damage, words).copy()
@@ -280,8 +264,8 @@ def test_other_words_are_refused(trained, damage: str) -> None:
         codec.decode(words, count)
 
 
-def test_a_count_beyond_all_words_is_refused_soon(trained) -> None:
-    codec = Codec(*programs(trained(1, 5)))
+def test_a_count_beyond_all_words_is_refused_soon(coded) -> None:
+    codec = coded(1, 5)
     with pytest.raises(DamagedError):
         codec.decode(codec.encode(samples_of(1000)), 2**63)
 
@@ -302,13 +286,12 @@ def test_settings_out_of_range_are_refused(trained, settings: dict[str, int], me
 
 
 def test_a_decoder_that_looks_at_x_is_refused() -> None:
-    class Copying(Decoder):
-        def forward(self, x: torch.Tensor) -> None:
-            with pyro.plate("data", x.shape[-2], dim=-1):
-                z1 = pyro.sample("z1", standard_normal(x))
-                before = torch.cat([torch.zeros_like(x[..., :1]), x[..., :-1]], -1)
-                pyro.sample("x", Bernoulli(logits=self.logit(z1) + before).to_event(1), obs=x)
+    def copying(x: torch.Tensor) -> None:
+        with pyro.plate("data", x.shape[-2], dim=-1):
+            z1 = pyro.sample("z1", standard_normal(x))
+            before = torch.cat([torch.zeros_like(x[..., :1]), x[..., :-1]], -1)
+            pyro.sample("x", Bernoulli(logits=4.0 * z1 + before).to_event(1), obs=x)
 
-    codec = Codec(Copying(3, lambda z: 4.0 * z), FixedGuide(1.0, 0.5), OneBitData(3))
+    codec = Codec(copying, FixedGuide(1.0, 0.5), OneBitData(3))
     with pytest.raises(ProgramError, match="no product of Bernoulli"):
         codec.encode(np.array([0, 1, 1], dtype=np.uint8))
