@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_onebit.data import make_data
 from pyro_onebit.exact import Truth
 from pyro_onebit.plots.style import DARK, GREY, LIGHT, codeword_colours, family_of, labels_of, legend
 from pyro_onebit.training import AnyConfig
@@ -132,7 +131,7 @@ def _curve(truth: Truth, log_density: Tensor) -> tuple[Any, Any]:
 
 def _draw_codewords(axes: Axes, config: AnyConfig, truth: Truth) -> None:
     """q(z|x) of each codeword, filled, and the exact posteriors, dotted."""
-    names = make_data(config.dealt, config.prob).names
+    names = config.data.names
     for codeword, colour in enumerate(codeword_colours(truth)):
         q = _curve(truth, truth.log_q[codeword])
         axes.fill_between(*q, color=colour, alpha=0.2, lw=0.0)
