@@ -180,8 +180,9 @@ class Member:
         total = torch.zeros(1, dtype=torch.float64)
         for i, name in enumerate(program.latents):
             given = {key: z[key] for key in program.latents[:i]}
-            is_prior = program is self.pair.model and not given  # which does not move
-            conditional = self.pair.first_p if is_prior else self.pair.given(program, name, given)
+            # The pair keeps what the guide draws first; but the copy moves.
+            own = program.conditional(name, given) if program is self.pair.guide else None
+            conditional = own or self.pair.given(program, name, given)
             words = 1 if len(conditional.parts) == 1 else self.pair.words
             total = total + _column(conditional.log_prob_at(z[name].expand(-1, words)), self.column)
         return total

@@ -77,7 +77,7 @@ class Pair:
                 raise ProgramError(f"site {name!r} has events of another shape in the guide than in the model")
 
     def given(self, program: Program, name: str, values: Latents) -> Conditional:
-        """A program's distribution of a latent given those before it."""
+        """A program's distribution of a latent given those before it; that of the first one is kept."""
         if not values:
             return self.first(program)
         return program.conditional(name, values, alone=program is self.model and program.splits)
