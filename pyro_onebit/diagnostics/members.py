@@ -28,10 +28,8 @@ _DAMPING, _TRIES = 1e-3, 12
 _CHUNK, _MOST = 192, 2**23
 #: The noise's mass beyond is 1e-15.
 _REACH = 8.0
-#: With one latent and with two: panels of the first one's noise to start with and at most, and where refinement ends.
-_FIRST, _FINEST, _TOLERANCE = {1: 16, 2: 8}, {1: 200, 2: 24}, {1: 1e-7, 2: 1e-5}
-#: Panels of the second one's noise.
-_SECOND = 2
+#: With one latent and with two: panels of each one's noise to start with, and at most, and where refinement ends.
+_AT_FIRST, _FINEST, _TOLERANCE = {1: (16,), 2: (8, 2)}, {1: 200, 2: 24}, {1: 1e-7, 2: 1e-5}
 #: Dimensions beyond which x must not hang on both of two latents: its logits are held for all nodes.
 _MOST_NDIMS = 1000
 
@@ -217,26 +215,34 @@ class Member:
         if not self.in_noise:
             grid = self.marginal.grid.halved()
             return _Mesh({self.latents[0]: grid.nodes}, grid.weights)
-        count = len(self.latents)
-        inner = noise_grid(_SECOND)
-        one = torch.ones(1, dtype=torch.float64)
-        # Of a second latent that is not there one value stands for all.
-        second, weights = (inner.nodes, normal_weights(inner)) if count == 2 else (one, one)
+        grids = [noise_grid(panels) for panels in _AT_FIRST[len(self.latents)]]
+        # The second noise's grid, and again the first one's, for what is hidden between the other one's coarse nodes.
+        for axis in (0, 1, 0)[: 2 * len(grids) - 1]:
+            grids[axis] = self._resolved(grids, axis)
+        return self._product([(grid.nodes, normal_weights(grid)) for grid in grids])
 
-        def mesh(t: Tensor, of_t: Tensor) -> _Mesh:
-            nodes = (t.repeat_interleave(len(second)), second.repeat(len(t)))
-            return _Mesh(dict(zip(self.latents, nodes, strict=False)), (of_t[:, None] * weights).flatten())
+    def _product(self, axes: list[tuple[Tensor, Tensor]]) -> _Mesh:
+        """All pairs of two noises' nodes, of which each has a weight; the first one's count slowest."""
+        nodes, weights = (torch.cartesian_prod(*parts).reshape(-1, len(axes)) for parts in zip(*axes, strict=True))
+        return _Mesh(dict(zip(self.latents, nodes.T, strict=True)), weights.prod(1))
+
+    def _resolved(self, grids: list[Grid], axis: int) -> Grid:
+        """A grid of one noise that resolves the gap: of the second one at each node of the first one's."""
 
         def integrand(t: Tensor) -> Tensor:
-            own = mesh(t, Normal(0.0, 1.0).log_prob(t).exp())
-            return (own.weights * self._at(own)[2]).reshape(len(t), -1).sum(-1, keepdim=True)
+            axes = [(grid.nodes, normal_weights(grid)) for grid in grids]
+            axes[axis] = t, Normal(0.0, 1.0).log_prob(t).exp()
+            mesh = self._product(axes)
+            shares = (mesh.weights * self._at(mesh)[2]).reshape(len(axes[0][0]), -1)
+            return shares.T if axis else shares.sum(-1, keepdim=True)
 
+        most, tolerance = _FINEST[len(grids)], _TOLERANCE[len(grids)]
+        if axis:  # it is of each of many integrals, whose errors add up
+            tolerance *= 10.0 / len(grids[0].nodes)
         try:
-            edges = noise_grid(_FIRST[count]).edges
-            grid = refine(integrand, edges, _TOLERANCE[count], depth=25, most=_FINEST[count]).grid
+            return refine(integrand, grids[axis].edges, tolerance, depth=25, most=most).grid
         except ArithmeticError:
-            grid = noise_grid(_FINEST[count] // 2)
-        return mesh(grid.nodes, normal_weights(grid))
+            return noise_grid(most // 2)
 
 
 _Steps = list[Callable[[Member], None]]

@@ -282,6 +282,39 @@ def test_two_latents(guide: Any) -> None:
     assert ideal_gap(guide, data, truth) is None
 
 
+class Switch(nn.Module):
+    """z1's mean goes from -1 to 1 where z2 crosses 0."""
+
+    def forward(self, x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z2 = pyro.sample("z2", dist.Normal(x.new_zeros(()), 1.0))
+            z1 = pyro.sample("z1", dist.Normal((20.0 * z2).tanh(), 0.4))
+            logits = (3.0 * z1)[..., None].expand(*z1.shape, x.shape[-1])
+            pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
+
+
+def test_a_second_latent_that_is_sharp_in_the_model() -> None:
+    """Two independent Gaussians, whose gap is closed but for integrals over one latent each."""
+    truth, _, split = split_of(Switch(), Pairwise(("z1", "z2"), None), OneBitData(5))
+    fine = torch.linspace(-8.0, 8.0, 20_001, dtype=torch.float64)
+    weight = dist.Normal(0.0, 1.0).log_prob(fine).exp() * (fine[1] - fine[0])
+
+    def gap(v: list[float], codeword: int) -> float:
+        (mean1, mean2), (scale1, scale2) = v[:2], map(math.exp, v[2:])
+        turned = (20.0 * (mean2 + scale2 * fine)).tanh()
+        residual = mean1**2 + scale1**2 - 2.0 * mean1 * float(weight @ turned) + float(weight @ turned.square())
+        log_prior = -math.log(2 * math.pi) - math.log(0.4) - 0.5 * (mean2**2 + scale2**2) - 0.5 * residual / 0.16
+        likelihood = 5 * float(weight @ logsigmoid((2.0 * codeword - 1.0) * 3.0 * (mean1 + scale1 * fine)))
+        entropy = 1.0 + math.log(2 * math.pi) + v[2] + v[3]
+        return float(truth.log_evidence[codeword]) - entropy - log_prior - likelihood
+
+    for codeword in range(2):
+        sign = 2.0 * codeword - 1.0
+        found = minimize(gap, [sign, sign, -1.0, -0.5], (codeword,), method="Nelder-Mead", options=NELDER_MEAD)
+        assert float(split.approximation[codeword]) == pytest.approx(found.fun, abs=1e-4)
+    assert float(split.spread.max()) < 1e-3
+
+
 @pytest.mark.parametrize("name", ["gaussian", "mixture", "flow", "truncated", "two_layer", "oracle", "prior"])
 def test_both_parts_are_gaps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each family, however short the searches."""
