@@ -57,7 +57,7 @@ def _cost(guide: str, own: pd.DataFrame) -> str:
     )
     above = own["above"].max()
     if (own["optimum"] - own["entropy"]).max() > 1e-6:
-        return f"{sentence}; no decoder comes more than {max(above, 0.0):.0e} nats lower with such a guide."
+        return f"{sentence}; no decoder comes more than {max(above, 0.0):.1g} nats lower with such a guide."
     return f"{sentence}."
 
 

@@ -32,7 +32,7 @@ def test_a_study() -> None:
     )
     assert one == (
         "With one layer (guide gaussian) a datum costs up to 0.3000 nats more than the entropy, at n = 2; no decoder "
-        "comes more than 1e-01 nats lower with such a guide."
+        "comes more than 0.1 nats lower with such a guide."
     )
     assert two == "With two layers (guide two_layer) a datum costs up to 0.0020 nats more than the entropy, at n = 2."
 
