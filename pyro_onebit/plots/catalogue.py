@@ -34,8 +34,8 @@ def study_drawings(study: Study) -> Iterator[Drawing]:
         partial(information_figure, study.table),
         "Left: what the top latent carries of the bit. Right: what a datum costs. Dashed is the best that any decoder "
         "can do with a Gaussian q(z1|x) and the prior N(0, 1), dotted the data's entropy; crosses are the original "
-        "experiment's published estimates. With one dimension the latent is not worth its cost; with many it must carry the bit, and what a "
-        "Gaussian cannot give back of it is the distance to the entropy.",
+        "experiment's published estimates. With one dimension the latent is not worth its cost; with many it must "
+        "carry the bit, and what a Gaussian cannot give back of it is the distance to the entropy.",
     )
     yield Drawing(
         "loss",

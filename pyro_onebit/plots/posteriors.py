@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def aggregate_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
         density.set(xlabel="", title=label)
         if density.get_ylabel():
             ratio.set_ylabel("$q(z) / p(z)$")
-        density.set_ylim(bottom=0.0)
+    _start_at_zero(density for density, _ in panels)
     legend(figure, loc="outside right upper")
     return figure
 
@@ -75,7 +75,7 @@ def posterior_figure(solved: Sequence[tuple[AnyConfig, Truth]]) -> Figure:
         _draw_prior(axes, config, truth)
         lost = float(truth.probs @ truth.under_q(truth.log_q - truth.log_posterior))
         axes.set_title(f"{labels[family_of(config)]}, $n = {config.ndims}$\n$q$ is {lost:.2g} nats from $p(z|x)$")
-        axes.set_ylim(bottom=0.0)
+    _start_at_zero(panels)
     legend(figure, loc="outside lower center", ncols=5)
     return figure
 
@@ -122,6 +122,12 @@ def _panels(count: int, height: float, ratios: Sequence[float] = (1.0,)) -> tupl
         if i % columns == 0:
             panel[0].set_ylabel("density")
     return figure, [panel[0] if len(ratios) == 1 else panel for panel in panels[:count]]
+
+
+def _start_at_zero(panels: Iterable[Axes]) -> None:
+    """Let densities begin at 0: once all are drawn, for panels of a row then have the height of the highest."""
+    for axes in panels:
+        axes.set_ylim(bottom=0.0)
 
 
 def _curve(truth: Truth, log_density: Tensor) -> tuple[Any, Any]:
