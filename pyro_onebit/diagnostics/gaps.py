@@ -15,12 +15,12 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal, constraints
+from torch.distributions import Normal, constraints
 
 from pyro_onebit.diagnostics.members import SEARCHES, Member, free_parameters, minimise, noise_grid, normal_weights
 from pyro_onebit.distributions import sample_from_noise
 from pyro_onebit.exact import Joint, Truth
-from pyro_onebit.programs import DataLike, Program
+from pyro_onebit.programs import DataLike, Program, base_of
 from pyro_onebit.system import progress
 
 
@@ -131,7 +131,7 @@ def ideal_gap(guide: Any, data: DataLike, truth: Truth) -> float | None:
     def figures() -> tuple[Tensor, Tensor]:
         """The loss of q under its best threshold decoder, and q's gap to that decoder's posterior."""
         q = q_of()
-        own = _own(q)
+        own = base_of(q)
         below = own.cdf(x.new_full(own.batch_shape, threshold)).reshape(2)
         right = 1.0 - below if side > 0 else below
         # Of codeword and side together; the side of codeword 1 comes second.
@@ -156,14 +156,9 @@ def ideal_gap(guide: Any, data: DataLike, truth: Truth) -> float | None:
 _PANELS = 30
 
 
-def _own(q: Any) -> Any:
-    """A distribution without its event dimension."""
-    return q.base_dist if isinstance(q, Independent) else q
-
-
 def _has_cdf(q: Any) -> bool:
     try:
-        _own(q).cdf(_own(q).sample())
+        base_of(q).cdf(base_of(q).sample())
     except (AttributeError, NotImplementedError):
         return False
     return sample_from_noise(q, q.sample()) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -179,8 +180,8 @@ class Member:
         for i, name in enumerate(program.latents):
             given = {key: z[key] for key in program.latents[:i]}
             # The pair keeps what the guide draws first; but the copy moves.
-            own = program.conditional(name, given) if program is self.pair.guide else None
-            conditional = own or self.pair.given(program, name, given)
+            conditional_of = program.conditional if program is self.pair.guide else partial(self.pair.given, program)
+            conditional = conditional_of(name, given)
             words = 1 if len(conditional.parts) == 1 else self.pair.words
             total = total + _column(conditional.log_prob_at(z[name].expand(-1, words)), self.column)
         return total

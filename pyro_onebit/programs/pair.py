@@ -124,11 +124,11 @@ class Pair:
             return False
         sites = self.model.run({name: torch.randn(7, 1, dtype=torch.float64) for name in self.latents}, self.x)
         fn = sites[self.model.observed[0]]["fn"]
-        if not isinstance(_base(fn), torch.distributions.Bernoulli):
+        if not isinstance(base_of(fn), torch.distributions.Bernoulli):
             return False
-        # A decoder that looks at x may make dimensions agree without a latent.
+        # A decoder that looks at x may make dimensions agree without a latent. Where no latent lies it has no means.
         means = fn.mean.reshape(7, self.words, -1)
-        return bool(torch.isclose(means, means[:, :1], rtol=1e-9, atol=0.0).all())
+        return bool(torch.isclose(means, means[:, :1], rtol=1e-9, atol=0.0, equal_nan=True).all())
 
     @property
     def is_usual(self) -> bool:
@@ -137,7 +137,7 @@ class Pair:
         It draws the top latent from N(0, 1), a lower one given it from a Gaussian, and each dimension of x
         independently given the lowest one alone.
         """
-        fns = [_base(self.model.sites[name]["fn"]) for name in self.latents]
+        fns = [base_of(self.model.sites[name]["fn"]) for name in self.latents]
         return (
             self.x_is_product
             and (len(fns) == 1 or not self.x_needs_top)
@@ -233,7 +233,7 @@ class Pair:
         return values
 
 
-def _base(fn: Any) -> Any:
+def base_of(fn: Any) -> Any:
     """A distribution whose events are independent draws of another one: that one."""
     while isinstance(fn, torch.distributions.Independent):
         fn = fn.base_dist

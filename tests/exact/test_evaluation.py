@@ -10,7 +10,7 @@ import pyro
 import pytest
 import torch
 from conftest import SEED, FixedGuide, HardDecoder, LinearDecoder, deviation
-from pyro.distributions import Bernoulli, Independent, Laplace, Normal, StudentT
+from pyro.distributions import Bernoulli, Independent, Laplace, LogNormal, Normal, StudentT
 from scipy import integrate, optimize, stats
 
 from pyro_onebit import GUIDES, Config, GaussianGuide, OneBitData, Run, build, exact, fit
@@ -18,7 +18,7 @@ from pyro_onebit.exact import gaussian_optimum
 from pyro_onebit.guides import top_down_optimum
 from pyro_onebit.models import LearnedPriorModel
 from pyro_onebit.nn import TWO_LAYER as ARCHITECTURE
-from pyro_onebit.programs import Program
+from pyro_onebit.programs import Pair, Program
 
 FACTS_OPTIMUM = {1: 0.69315, 5: 1.06579, 10: 1.15371, 100: 1.35960, 1000: 1.50049}
 CASES = [(1, 1, 0.5), (1, 1000, 0.3), (2, 5, 0.5), (2, 1000, 0.2)]
@@ -268,6 +268,17 @@ def test_a_limit_is_known_of_the_usual_models_alone(
     if x_given is of_the_dimensions_before:  # which comes, with a guide that is the prior, below the others' limit
         assert figures["recon"] == pytest.approx(math.log(2))
         assert figures["recon"] < exact.optimum(N)
+
+
+def test_a_product_of_bernoullis_is_one_wherever_its_latent_may_lie() -> None:
+    """Of a positive latent, whose logarithm the decoder takes."""
+    model = chain(LogNormal(0.0, 1.0), None, lambda z1, z2, x: of_z1(z1.log(), z2, x))
+
+    def guide(x: torch.Tensor) -> None:
+        with pyro.plate("data", x.shape[-2], dim=-1):
+            pyro.sample("z1", LogNormal(2.0 * x[..., :1] - 1.0, 0.5).to_event(1))
+
+    assert Pair(model, guide, OneBitData(N)).x_is_product
 
 
 def test_a_model_may_say_what_limits_become_under_its_own_prior() -> None:
